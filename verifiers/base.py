@@ -1,0 +1,178 @@
+"""What a verifier is made from: a function, or a class with `judge`.
+
+`verify` is the one boundary where a broken verifier is told apart from a wrong answer: an
+exception inside becomes the outcome `verifier_error` with reward `None`, never 0. Text inside
+`<think>...</think>` is taken away before a verifier sees the answer, unless it says so
+(`sees_thinking`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import inspect
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from rlvr import registry
+from rlvr.errors import ConfigError, UserError
+from rlvr.types import Completion, FinishReason, Outcome, Task, Verdict
+from rlvr.verifiers.thinking import split_thinking
+
+GIVEN_BY_NAME = ("completion", "answer", "prompt", "task", "metadata")
+"""Parameters that a verifier function may declare; every other one is an option of it."""
+
+
+class Verifier(ABC):
+    """Base of all verifiers. Subclasses are frozen dataclasses whose fields are their options."""
+
+    name: ClassVar[str] = "verifier"
+    sees_thinking: ClassVar[bool] = False
+
+    @abstractmethod
+    def judge(self, task: Task, completion: Completion) -> Verdict:
+        """Grade an answer whose thinking was taken away (unless `sees_thinking`).
+
+        Raises:
+            VerifierError: the answer cannot be judged, through no fault of the policy (a malformed
+                ground truth, a dead sandbox). `verify` turns it into `verifier_error`.
+        """
+
+    def verify(self, task: Task, completion: str | Completion) -> Verdict:
+        """Grade one completion: thinking stripped, errors classified, time taken.
+
+        Raises:
+            UserError: the verifier's options or installation are wrong, whatever the answer.
+        """
+        started = time.perf_counter()
+        if isinstance(completion, str):
+            completion = Completion(text=completion)
+        try:
+            verdict = self._verify(task, completion)
+        except UserError:
+            raise
+        except Exception as error:
+            verdict = Verdict.error(f"{type(error).__name__}: {error}"[:500])
+        return dataclasses.replace(verdict, seconds=time.perf_counter() - started)
+
+    def _verify(self, task: Task, completion: Completion) -> Verdict:
+        if self.sees_thinking:
+            return self.judge(task, completion)
+        answer = split_thinking(completion, task.prompt_text)
+        if answer.problem is not None:
+            return Verdict.wrong(answer.reason, answer.problem)
+        verdict = self.judge(task, dataclasses.replace(completion, text=answer.text))
+        cut_short = completion.finish_reason is FinishReason.LENGTH
+        if cut_short and verdict.outcome in (Outcome.NO_ANSWER, Outcome.WRONG_FORMAT):
+            return dataclasses.replace(verdict, outcome=Outcome.TRUNCATED)
+        return verdict
+
+
+class FunctionVerifier(Verifier):
+    """A verifier made of one function, whose parameters are given to it by name."""
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        options: Mapping[str, Any],
+        sees_thinking: bool = False,
+    ) -> None:
+        self.name = name  # type: ignore[misc]
+        self.sees_thinking = sees_thinking  # type: ignore[misc]
+        self._function = function
+        self._options = dict(options)
+        parameters = inspect.signature(function).parameters
+        self._given = tuple(key for key in GIVEN_BY_NAME if key in parameters)
+
+    def judge(self, task: Task, completion: Completion) -> Verdict:
+        """Call the function and read its float, bool or Verdict."""
+        available = {
+            "completion": completion.text,
+            "answer": task.answer,
+            "prompt": task.prompt,
+            "task": task,
+            "metadata": task.metadata,
+        }
+        result = self._function(**{key: available[key] for key in self._given}, **self._options)
+        if inspect.isawaitable(result):
+            result = asyncio.run(_await(result))
+        return as_verdict(result)
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{key}={value!r}" for key, value in self._options.items())
+        return f"<verifier {self.name}({options})>"
+
+
+def verifier(name: str, *, sees_thinking: bool = False) -> Callable[[Any], Any]:
+    """Register a verifier: a function, or a `Verifier` subclass.
+
+    A function declares what it wants of `completion` (the text, thinking taken away), `answer`,
+    `prompt`, `task`, `metadata`; its other parameters are options with defaults. It returns a
+    float, a bool or a `Verdict`, and may be async. It stays callable as it is.
+
+    Args:
+        name: what `rlvr.load_verifier` and the command line call it.
+        sees_thinking: leave `<think>...</think>` in the completion (for a function; a class sets
+            its own class variable).
+
+    Raises:
+        ConfigError: the name is taken.
+    """
+
+    def register(target: Any) -> Any:
+        if isinstance(target, type):
+            target.name = name  # type: ignore[attr-defined]
+            registry.verifiers.register(name, target)
+        else:
+            registry.verifiers.register(name, _function_factory(name, target, sees_thinking))
+        return target
+
+    return register
+
+
+def _function_factory(name: str, function: Callable[..., Any], sees_thinking: bool) -> Any:
+    signature = inspect.signature(function)
+    options = [p for p in signature.parameters.values() if p.name not in GIVEN_BY_NAME]
+    if len(options) == len(signature.parameters):
+        raise ConfigError(
+            f"verifier {name!r} takes none of {', '.join(GIVEN_BY_NAME)}: "
+            "a verifier function is given these by name"
+        )
+
+    @functools.wraps(function)
+    def factory(**chosen: Any) -> FunctionVerifier:
+        return FunctionVerifier(name, function, chosen, sees_thinking)
+
+    factory.option_signature = signature.replace(parameters=options)  # type: ignore[attr-defined]
+    return factory
+
+
+def as_verdict(result: Any) -> Verdict:
+    """Read what a verifier function returned.
+
+    A bool is right or wrong; a float is the reward itself (1 or more is `correct`, between 0 and 1
+    is `partial`, the rest `incorrect`). NaN, infinities, `None` and other types are errors of the
+    verifier, not answers worth 0.
+    """
+    if isinstance(result, Verdict):
+        return result
+    if isinstance(result, bool):
+        return Verdict.correct() if result else Verdict.wrong()
+    try:
+        reward = float(result)
+    except (TypeError, ValueError):
+        return Verdict.error(f"the verifier returned {result!r}: expected float, bool or Verdict")
+    if not math.isfinite(reward):
+        return Verdict.error(f"the verifier returned {reward}: expected a finite reward")
+    if reward >= 1.0:
+        return Verdict(reward=reward, outcome=Outcome.CORRECT)
+    return Verdict(reward=reward, outcome=Outcome.PARTIAL if reward > 0.0 else Outcome.INCORRECT)
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
