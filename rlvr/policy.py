@@ -1,0 +1,169 @@
+"""The policy: a causal language model with its tokenizer, loaded, made from scratch, or saved.
+
+Covers any `transformers` causal model by path or Hub name, and a tiny Qwen2 with a character
+tokenizer for laptops and tests. Leaves out sharding and adapters.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from rlvr.errors import ConfigError, UserError
+from rlvr.types import Prompt
+
+PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " \n"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A model and the tokenizer that goes with it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+
+def load_policy(path: str, *, dtype: str = "float32", device: str = "cpu") -> Policy:
+    """Load a causal model and its tokenizer from a folder or from the Hub.
+
+    Args:
+        path: a local folder written by `save_pretrained`, or a Hub name.
+        dtype: `float32`, `bfloat16` or `float16`.
+        device: a torch device, such as `cpu` or `cuda`.
+
+    Raises:
+        UserError: it cannot be loaded; the message says where it was looked for and why.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"cannot load the policy {path!r}: {_first_line(error)}") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Policy(model.to(device).eval(), tokenizer)
+
+
+def make_policy(
+    *,
+    alphabet: str = PRINTABLE,
+    hidden_size: int = 128,
+    layers: int = 4,
+    heads: int = 4,
+    max_length: int = 512,
+    seed: int = 0,
+    dtype: str = "float32",
+    device: str = "cpu",
+) -> Policy:
+    """Make a Qwen2 with random weights and one token a character.
+
+    Args:
+        alphabet: the characters that the tokenizer knows; any other becomes `<unk>`.
+        hidden_size: width; the feed-forward part is four times as wide.
+        layers: how many.
+        heads: attention heads; must divide `hidden_size`.
+        max_length: the longest sequence in tokens.
+        seed: of the weights.
+        dtype: as in `load_policy`.
+        device: as in `load_policy`.
+
+    Raises:
+        ConfigError: `heads` does not divide `hidden_size`.
+    """
+    if hidden_size % heads:
+        raise ConfigError(f"hidden_size {hidden_size} is not a multiple of heads {heads}")
+    tokenizer = character_tokenizer(alphabet, max_length)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=4 * hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=max_length,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(config)
+    return Policy(model.to(dtype=torch_dtype(dtype), device=device).eval(), tokenizer)
+
+
+def character_tokenizer(alphabet: str, max_length: int) -> PreTrainedTokenizerFast:
+    """A tokenizer with one token a character, and `<pad>`, `<eos>` and `<unk>`."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    characters = sorted(set(alphabet))
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", "<unk>", *characters])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def save_policy(policy: Policy, folder: str | Path) -> None:
+    """Write weights (`safetensors`), configuration and tokenizer, loadable by `transformers`."""
+    policy.model.save_pretrained(folder, safe_serialization=True)
+    policy.tokenizer.save_pretrained(str(folder))
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+    """The token ids that a prompt becomes: the one place where prompts are tokenised.
+
+    Text is encoded as it stands (with the tokenizer's own special tokens at its beginning); chat
+    messages go through the chat template with its generation prompt, or, where the tokenizer has
+    none, are joined by blank lines.
+    """
+    if isinstance(prompt, str):
+        return list(tokenizer(prompt)["input_ids"])
+    if tokenizer.chat_template:
+        messages: Sequence[Any] = [dict(message) for message in prompt]
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(tokenizer("\n\n".join(m["content"] for m in prompt) + "\n\n")["input_ids"])
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype of that name.
+
+    Raises:
+        ConfigError: it is not one that policies come in.
+    """
+    if name not in DTYPES:
+        raise ConfigError(f"unknown dtype {name!r}: expected one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
