@@ -6,7 +6,6 @@ tokenizer for laptops and tests. Leaves out sharding and adapters.
 
 from __future__ import annotations
 
-import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,14 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from transformers.utils import logging as hf_logging
 
 from rlvr.errors import ConfigError, UserError
 from rlvr.types import Prompt
 
-PRINTABLE = string.digits + string.ascii_letters + string.punctuation + " \n"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -43,6 +41,9 @@ class Policy:
         return next(self.model.parameters()).device
 
 
+hf_logging.disable_progress_bar()
+
+
 def load_policy(path: str, *, dtype: str = "float32", device: str = "cpu") -> Policy:
     """Load a causal model and its tokenizer from a folder or from the Hub.
 
@@ -54,6 +55,8 @@ def load_policy(path: str, *, dtype: str = "float32", device: str = "cpu") -> Po
     Raises:
         UserError: it cannot be loaded; the message says where it was looked for and why.
     """
+    if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
+        raise UserError(f"cannot load the policy {path!r}: there is no such folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype))
@@ -66,7 +69,7 @@ def load_policy(path: str, *, dtype: str = "float32", device: str = "cpu") -> Po
 
 def make_policy(
     *,
-    alphabet: str = PRINTABLE,
+    alphabet: str | None = None,
     hidden_size: int = 128,
     layers: int = 4,
     heads: int = 4,
@@ -78,7 +81,8 @@ def make_policy(
     """Make a Qwen2 with random weights and one token a character.
 
     Args:
-        alphabet: the characters that the tokenizer knows; any other becomes `<unk>`.
+        alphabet: the characters that the tokenizer knows (any other is dropped from a prompt);
+            all bytes where not given.
         hidden_size: width; the feed-forward part is four times as wide.
         layers: how many.
         heads: attention heads; must divide `hidden_size`.
@@ -112,20 +116,28 @@ def make_policy(
     return Policy(model.to(dtype=torch_dtype(dtype), device=device).eval(), tokenizer)
 
 
-def character_tokenizer(alphabet: str, max_length: int) -> PreTrainedTokenizerFast:
-    """A tokenizer with one token a character, and `<pad>`, `<eos>` and `<unk>`."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+def character_tokenizer(alphabet: str | None, max_length: int) -> PreTrainedTokenizerBase:
+    """A tokenizer with one token a byte (so one a character in ASCII), `<pad>` and `<eos>`.
 
-    characters = sorted(set(alphabet))
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", "<unk>", *characters])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+    It is Qwen2's byte-level tokenizer without a merge, because that is the class that
+    `AutoTokenizer` takes for a Qwen2 model, whatever class the files name.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import Qwen2Tokenizer
+
+    if alphabet is None:
+        symbols = sorted(ByteLevel.alphabet())
+    else:
+        byte_level = ByteLevel(add_prefix_space=False, use_regex=False)
+        pieces = [piece for c in alphabet for piece, _ in byte_level.pre_tokenize_str(c)]
+        symbols = sorted(set("".join(pieces)))
+    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", *symbols])}
+    return Qwen2Tokenizer(
+        vocab=vocabulary,
+        merges=[],
         pad_token="<pad>",
         eos_token="<eos>",
-        unk_token="<unk>",
+        unk_token=None,
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
     )
