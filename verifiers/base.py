@@ -32,6 +32,8 @@ class Verifier(ABC):
 
     name: ClassVar[str] = "verifier"
     sees_thinking: ClassVar[bool] = False
+    worker_memory_bytes: ClassVar[int | None] = None
+    """How much a worker process of `verify_many` may allocate; `None` where nothing bounds it."""
 
     @abstractmethod
     def judge(self, task: Task, completion: Completion) -> Verdict:
@@ -59,15 +61,64 @@ class Verifier(ABC):
             verdict = Verdict.error(f"{type(error).__name__}: {error}"[:500])
         return dataclasses.replace(verdict, seconds=time.perf_counter() - started)
 
+    def judge_quickly(self, task: Task, completion: Completion) -> Verdict | None:
+        """What `judge` would say, where that takes microseconds whatever the text; else `None`.
+
+        `verify_many` asks here first, in its own process, and starts a worker only for the rest. It
+        must be total: bounded in time and memory, and free of exceptions, for hostile text too.
+        """
+        return None
+
+    def quick(self, task: Task, completion: str | Completion) -> Verdict | None:
+        """The verdict of `verify` where `judge_quickly` has one, else `None`."""
+        if type(self).judge_quickly is Verifier.judge_quickly:
+            return None
+        started = time.perf_counter()
+        if isinstance(completion, str):
+            completion = Completion(text=completion)
+        verdict = self._strip_and(self.judge_quickly, task, completion)
+        if verdict is None:
+            return None
+        return dataclasses.replace(verdict, seconds=time.perf_counter() - started)
+
+    @property
+    def time_limit(self) -> float | None:
+        """Seconds that this verifier allows one item, where that is less than the caller does."""
+        return None
+
+    def on_timeout(self, seconds: float) -> Verdict:
+        """The verdict of an item that `verify_many` stopped after `seconds`.
+
+        By default the verifier is to blame. One whose time the policy can spend on purpose says
+        otherwise here.
+        """
+        return Verdict.error(f"no verdict within {seconds:g} s")
+
+    def warm(self) -> None:
+        """Import what judging needs; called once, before the workers of `verify_many` fork."""
+        return None
+
     def _verify(self, task: Task, completion: Completion) -> Verdict:
+        verdict = self._strip_and(self.judge, task, completion)
+        assert verdict is not None
+        return verdict
+
+    def _strip_and(
+        self,
+        judge: Callable[[Task, Completion], Verdict | None],
+        task: Task,
+        completion: Completion,
+    ) -> Verdict | None:
+        """Call `judge` on what is left of `completion` without its thinking."""
         if self.sees_thinking:
-            return self.judge(task, completion)
+            return judge(task, completion)
         answer = split_thinking(completion, task.prompt_text)
         if answer.problem is not None:
             return Verdict.wrong(answer.reason, answer.problem)
-        verdict = self.judge(task, dataclasses.replace(completion, text=answer.text))
+        verdict = judge(task, dataclasses.replace(completion, text=answer.text))
         cut_short = completion.finish_reason is FinishReason.LENGTH
-        if cut_short and verdict.outcome in (Outcome.NO_ANSWER, Outcome.WRONG_FORMAT):
+        no_answer = (Outcome.NO_ANSWER, Outcome.WRONG_FORMAT)
+        if verdict is not None and cut_short and verdict.outcome in no_answer:
             return dataclasses.replace(verdict, outcome=Outcome.TRUNCATED)
         return verdict
 
