@@ -238,5 +238,24 @@ sandboxes: Registry[Any] = Registry(
 objectives: Registry[Any] = Registry(
     "objective",
     "rlvr.objectives",
-    {},
+    {
+        "advantage/group": "rlvr.objectives.advantages:group_advantages",
+        "advantage/leave-one-out": "rlvr.objectives.advantages:leave_one_out_advantages",
+        "aggregation/seq-mean-token-mean": "rlvr.objectives.aggregation:seq_mean_token_mean",
+        "aggregation/seq-mean-token-sum": "rlvr.objectives.aggregation:seq_mean_token_sum",
+        "aggregation/seq-mean-token-sum-norm": (
+            "rlvr.objectives.aggregation:seq_mean_token_sum_norm"
+        ),
+        "aggregation/token-mean": "rlvr.objectives.aggregation:token_mean",
+        "dpo/hinge": "rlvr.objectives.preference:hinge",
+        "dpo/ipo": "rlvr.objectives.preference:ipo",
+        "dpo/sigmoid": "rlvr.objectives.preference:sigmoid",
+        "kl/k1": "rlvr.objectives.kl:k1",
+        "kl/k2": "rlvr.objectives.kl:k2",
+        "kl/k3": "rlvr.objectives.kl:k3",
+        "policy/clip": "rlvr.objectives.policy:clipped_policy_loss",
+        "reward/bradley-terry": "rlvr.objectives.reward:bradley_terry_loss",
+        "shaping/soft-overlong": "rlvr.objectives.advantages:soft_overlong_penalty",
+        "supervised/cross-entropy": "rlvr.objectives.supervised:cross_entropy",
+    },
 )
