@@ -1,4 +1,4 @@
-"""The functions behind `rlvr.load_verifier`, `rlvr.load_environment`, `rlvr.load_sampler`, `rlvr.train`."""
+"""The public functions that load and train: `rlvr.load_verifier`, `rlvr.train` and the others."""
 
 from __future__ import annotations
 

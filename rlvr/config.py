@@ -1,4 +1,4 @@
-"""Strict configuration: frozen sections, YAML files, dotted overrides, and errors that name the key.
+"""Strict configuration: frozen sections, YAML files, dotted overrides, errors that name the key.
 
 A section is a pydantic model that refuses unknown keys; the message names the nearest known one.
 `a.b.c=value` sets one key; the value is read as YAML.

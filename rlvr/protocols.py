@@ -31,7 +31,7 @@ class Environment(Protocol):
 
     @property
     def tasks(self) -> Iterable[Task]:
-        """The tasks: a `Sequence`, or, where they are streamed, an iterable that can be restarted."""
+        """The tasks: a `Sequence`, or, where streamed, an iterable that can be restarted."""
         ...
 
 

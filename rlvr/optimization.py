@@ -1,0 +1,90 @@
+"""The optimiser of every trainer: AdamW, a schedule, and one clipped step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+class OptimizerSettings(Protocol):
+    """The fields read here; `rlvr.trainers.config.OptimizerConfig` has them."""
+
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    warmup_steps: int
+    schedule: str
+    final_lr_fraction: float
+    max_grad_norm: float
+
+
+class Optimizer:
+    """AdamW whose learning rate is a function of the step count alone.
+
+    Args:
+        model: whose parameters are trained; vectors (norms, biases) are not decayed.
+        settings: rates and bounds.
+        total_steps: optimiser steps of the whole run, for schedules that decay.
+    """
+
+    def __init__(self, model: nn.Module, settings: OptimizerSettings, total_steps: int) -> None:
+        trained = [p for p in model.parameters() if p.requires_grad]
+        matrices = [p for p in trained if p.ndim > 1]
+        vectors = [p for p in trained if p.ndim <= 1]
+        self.settings = settings
+        self.total_steps = total_steps
+        self.updates = 0
+        self.parameters = trained
+        self.inner = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": settings.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=settings.lr,
+            betas=settings.betas,
+            eps=settings.eps,
+        )
+
+    def step(self) -> tuple[float, float]:
+        """Clip the gradients, update the weights, clear the gradients.
+
+        A gradient that is not finite leaves the weights as they are.
+
+        Returns:
+            The gradient's norm before clipping, and the learning rate that was used.
+        """
+        rate = learning_rate(self.settings, self.updates, self.total_steps)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm).item()
+        if math.isfinite(norm):
+            for group in self.inner.param_groups:
+                group["lr"] = rate
+            self.inner.step()
+        self.inner.zero_grad(set_to_none=True)
+        self.updates += 1
+        return norm, rate
+
+
+def learning_rate(settings: OptimizerSettings, update: int, total: int) -> float:
+    """The rate of update number `update` (the first is 0): linear warm-up, then the schedule."""
+    if update < settings.warmup_steps:
+        return settings.lr * (update + 1) / settings.warmup_steps
+    if settings.schedule == "constant":
+        return settings.lr
+    span = max(1, total - settings.warmup_steps)
+    progress = min(1.0, (update - settings.warmup_steps) / span)
+    shape = 1.0 - progress
+    if settings.schedule == "cosine":
+        shape = 0.5 * (1.0 + math.cos(math.pi * progress))
+    floor = settings.final_lr_fraction
+    return settings.lr * (floor + (1.0 - floor) * shape)
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean, or NaN of nothing."""
+    values = list(values)
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,1 @@
+"""Trainers: one loop, and the learners that it drives."""

@@ -1,0 +1,193 @@
+"""The loop that every trainer shares: step, log, evaluate, checkpoint; and how it goes on again.
+
+A run's folder:
+
+    config.yaml  metrics.jsonl  timing.jsonl  checkpoints/step_NNNNNN/  evals/step_NNNNNN/
+    rollouts/step_NNNNNN.parquet  policy/
+
+Everything after the newest whole checkpoint is computed again on `--resume`, from the same seeds,
+so that the metrics equal those of a run that was never stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from rlvr.checkpoints import load_checkpoint, newest_whole, save_checkpoint
+from rlvr.errors import UserError
+from rlvr.files import sync
+from rlvr.policy import Policy, save_policy
+from rlvr.progress import Progress
+from rlvr.tracking import MetricsLog
+
+Metrics = dict[str, float]
+
+
+class Clock:
+    """Adds up the seconds spent in each named part of a step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the time of the block under `name`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
+
+    def drain(self) -> dict[str, float]:
+        """What was counted since the last call."""
+        counted, self.seconds = self.seconds, {}
+        return counted
+
+
+class Learner(Protocol):
+    """What the loop drives."""
+
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    clock: Clock
+
+    def step(self, step: int) -> Metrics:
+        """Do the training step of that number (the first is 1)."""
+        ...
+
+    def evaluate(self, step: int) -> Metrics:
+        """Measure on held-out data; what it writes goes to `evals/step_NNNNNN` of the run."""
+        ...
+
+    def state(self) -> Mapping[str, Any]:
+        """What a checkpoint needs besides weights and optimizer, as plain JSON values."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        ...
+
+    def headline(self, metrics: Metrics) -> str:
+        """The few numbers to show beside the progress bar."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """When the loop does what.
+
+    Attributes:
+        name: what the progress bar calls it.
+        folder: the run's folder.
+        steps: how many steps.
+        evaluate_every: steps between evaluations (the first and the last step always have one);
+            `None` for no evaluation at all.
+        checkpoint_every: steps between checkpoints; the last step always has one.
+        keep: checkpoints that stay.
+        stop: ends the loop early, given the metrics of an evaluation.
+    """
+
+    name: str
+    folder: Path
+    steps: int
+    evaluate_every: int | None
+    checkpoint_every: int
+    keep: int
+    stop: Callable[[Metrics], bool] = lambda metrics: False
+
+
+def fit(learner: Learner, plan: Plan, *, resume: bool) -> Metrics:
+    """Train, from the start or from the newest whole checkpoint, and save the final policy.
+
+    Returns:
+        The metrics of the last evaluation (empty where the plan has none).
+
+    Raises:
+        UserError: the folder holds a run already and `resume` is false.
+    """
+    metrics_log = MetricsLog(plan.folder / "metrics.jsonl")
+    timing_log = MetricsLog(plan.folder / "timing.jsonl")
+    if not resume and metrics_log.path.exists():
+        raise UserError(
+            f"{plan.folder} holds a run already: go on with it (--resume) "
+            "or choose another folder (--set output=...)"
+        )
+    done, last = _restore(learner, plan.folder)
+    metrics_log.rewind(done)
+    timing_log.rewind(done)
+    if done < 0:
+        done = 0
+        last = _evaluate(learner, plan, 0, metrics_log)
+        timing_log.append(0, learner.clock.drain())
+
+    with Progress(plan.name, plan.steps) as progress:
+        progress.advance(done)
+        for step in range(done + 1, plan.steps + 1):
+            if plan.stop(last):
+                break
+            metrics = learner.step(step)
+            metrics_log.append(step, metrics)
+            if _due(step, plan.evaluate_every, plan.steps):
+                last = _evaluate(learner, plan, step, metrics_log)
+            if _due(step, plan.checkpoint_every, plan.steps) or plan.stop(last):
+                with learner.clock.part("checkpoint"):
+                    _checkpoint(learner, plan, step, last)
+            timing_log.append(step, learner.clock.drain())
+            progress.advance(note=learner.headline({**metrics, **last}))
+    _save_final(learner.policy, plan.folder / "policy")
+    return last
+
+
+def _due(step: int, every: int | None, last_step: int) -> bool:
+    return every is not None and (step % every == 0 or step == last_step)
+
+
+def _restore(learner: Learner, folder: Path) -> tuple[int, Metrics]:
+    """The step that the newest whole checkpoint was made after (-1: there is none)."""
+    newest = newest_whole(folder / "checkpoints")
+    if newest is None:
+        return -1, {}
+    saved = load_checkpoint(newest, policy=learner.policy, optimizer=learner.optimizer)
+    learner.restore(saved["learner"])
+    return saved["step"], saved["evaluation"]
+
+
+def _evaluate(learner: Learner, plan: Plan, step: int, log: MetricsLog) -> Metrics:
+    if plan.evaluate_every is None:
+        return {}
+    with learner.clock.part("evaluate"):
+        metrics = learner.evaluate(step)
+    log.append(step, metrics)
+    return metrics
+
+
+def _checkpoint(learner: Learner, plan: Plan, step: int, last: Metrics) -> None:
+    save_checkpoint(
+        plan.folder / "checkpoints",
+        step,
+        policy=learner.policy,
+        optimizer=learner.optimizer,
+        state={"learner": learner.state(), "evaluation": last},
+        keep=plan.keep,
+    )
+
+
+def _save_final(policy: Policy, folder: Path) -> None:
+    """Put the trained policy in place, whole."""
+    temporary = folder.with_name(f".writing_{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    save_policy(policy, temporary)
+    for path in temporary.iterdir():
+        sync(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    sync(folder.parent)

@@ -1,0 +1,118 @@
+"""A whole policy gradient run: policy, environments, warm start, training, report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from rlvr import registry
+from rlvr.config import Component
+from rlvr.errors import ConfigError
+from rlvr.policy import Policy, load_policy, make_policy
+from rlvr.protocols import Environment
+from rlvr.trainers.config import NEW, EvaluationConfig, PolicyGradientConfig, RunConfig
+from rlvr.trainers.loop import Metrics, Plan, fit
+from rlvr.trainers.policy_gradient import PolicyGradientLearner, choose_verifier
+from rlvr.trainers.warm_start import check_tasks, warm_start
+
+
+def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, bool], None]:
+    """Load everything that the run needs.
+
+    Raises:
+        UserError: something that it names cannot be loaded.
+    """
+    environment = load_component(config.environment)
+    choose_verifier(config.verifier, environment)
+    held_out = load_held_out(config)
+    if config.warm_start is not None:
+        check_tasks(config.warm_start, environment)
+    policy = initial_policy(config)
+
+    def job(folder: Path, resume: bool) -> None:
+        if config.warm_start is not None:
+            warm_start(config, policy, environment, folder / "warm_start", resume=resume)
+        reference = None
+        if config.objective.kl_coefficient > 0:
+            source = str(folder / "warm_start" / "policy") if config.warm_start else None
+            reference = initial_policy(config, source)
+        learner = PolicyGradientLearner(
+            config,
+            policy=policy,
+            reference=reference,
+            environment=environment,
+            held_out=held_out,
+            folder=folder,
+        )
+        try:
+            fit(learner, make_plan(config, folder, config.algorithm), resume=resume)
+        finally:
+            learner.close()
+        announce(folder, config)
+
+    return job
+
+
+def load_component(component: Component) -> Environment:
+    """The environment of a configuration, with at least one task."""
+    environment = cast(Environment, registry.environments.create(component.name, component.options))
+    if next(iter(environment.tasks), None) is None:
+        raise ConfigError(f"environment {component.name!r} has no tasks: its data is empty")
+    return environment
+
+
+def load_held_out(config: PolicyGradientConfig) -> Environment | None:
+    """The environment of evaluations: the configured one, or the training one's test split."""
+    if config.evaluation is None:
+        return None
+    if config.evaluation.environment is not None:
+        return load_component(config.evaluation.environment)
+    options = {**config.environment.options, "split": "test"}
+    return load_component(Component(name=config.environment.name, **options))
+
+
+def initial_policy(config: RunConfig, source: str | None = None) -> Policy:
+    """The policy that a run begins with: from `source`, from the configured place, or new."""
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if source is None and config.policy == NEW:
+        shape = config.new_policy.model_dump()
+        return make_policy(**shape, seed=config.seed, dtype=config.dtype, device=device)
+    return load_policy(source or config.policy, dtype=config.dtype, device=device)
+
+
+def make_plan(config: PolicyGradientConfig, folder: Path, name: str) -> Plan:
+    """When the loop evaluates and saves."""
+    evaluation: EvaluationConfig | None = config.evaluation
+    return Plan(
+        name=name,
+        folder=folder,
+        steps=config.steps,
+        evaluate_every=None if evaluation is None else evaluation.every,
+        checkpoint_every=config.checkpoint.every,
+        keep=config.checkpoint.keep,
+    )
+
+
+def announce(folder: Path, config: PolicyGradientConfig) -> None:
+    """Write the report, and say what the run came to."""
+    from rlvr.evals.report import write_report
+    from rlvr.tracking import read_jsonl
+
+    report = write_report([folder], folder / "report.html")
+    rows = [row for row in read_jsonl(folder / "metrics.jsonl") if "eval/pass@1" in row]
+    if rows and config.evaluation is not None:
+        for k in config.evaluation.k:
+            print(f"pass@{k}: {show(rows[0], k)} before, {show(rows[-1], k)} after")
+    print(f"policy: {folder / 'policy'}")
+    print(f"report: {report}")
+
+
+def show(row: Metrics, k: int) -> str:
+    """`0.412 [0.380, 0.445]`."""
+    name = f"eval/pass@{k}"
+    return f"{row[name]:.3f} [{row[name + '/low']:.3f}, {row[name + '/high']:.3f}]"

@@ -1,0 +1,111 @@
+"""`rlvr train`: from a configuration file to a finished run folder.
+
+Everything that a user can get wrong is looked at (`prepare`) before anything is written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from rlvr.config import load_mapping
+from rlvr.errors import UserError
+from rlvr.files import prepare_folder, write_text
+from rlvr.trainers.config import PolicyGradientConfig, RunConfig, output_folder, parse_config
+from rlvr.trainers.policy_gradient_run import prepare_policy_gradient
+
+Job = Callable[[Path, bool], None]
+"""`job(folder, resume)` does the run, everything that it needs having been loaded."""
+
+PREPARE: dict[type[RunConfig], Callable[[Any], Job]] = {
+    PolicyGradientConfig: prepare_policy_gradient,
+}
+MAY_CHANGE = {"steps", "checkpoint", "output"}
+"""Keys that may differ when a run is resumed; any other change makes it another run."""
+
+
+def run_training(
+    config_path: str | Path, overrides: Sequence[str] = (), *, resume: bool = False
+) -> Path:
+    """Run the training that a YAML file describes.
+
+    Args:
+        config_path: the YAML file.
+        overrides: `"dotted.key=value"` strings, applied last.
+        resume: go on from the newest whole checkpoint of the output folder, if there is one.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        UserError: the configuration, the data or the folder is wrong; nothing was written.
+    """
+    config = parse_config(load_mapping(config_path, overrides), str(config_path))
+    folder = output_folder(config)
+    check_folder(folder, config, resume=resume)
+    make_repeatable(config)
+    job = PREPARE[type(config)](config)
+    prepare_folder(folder, "the run")
+    with sole_owner(folder):
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+        write_text(folder / "config.yaml", text)
+        job(folder, resume)
+    return folder
+
+
+def check_folder(folder: Path, config: RunConfig, *, resume: bool) -> None:
+    """Refuse a folder that holds a run, unless it is this run and is to be resumed.
+
+    Raises:
+        UserError: the folder holds a run and `resume` is false, or it holds another run.
+    """
+    saved = folder / "config.yaml"
+    if not saved.exists():
+        return
+    if not resume:
+        raise UserError(
+            f"{folder} holds a run already: go on with it (--resume) "
+            "or choose another folder (--set output=...)"
+        )
+    before = yaml.safe_load(saved.read_text(encoding="utf-8"))
+    now = config.model_dump(mode="json")
+    for key in now:
+        if key not in MAY_CHANGE and before.get(key) != now[key]:
+            raise UserError(
+                f"{folder} holds a run with another {key!r}: {before.get(key)!r} there, "
+                f"{now[key]!r} here; resume with the same configuration or choose another folder"
+            )
+
+
+def make_repeatable(config: RunConfig) -> None:
+    """Seed what is global, fix the number of threads, and ask torch for deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    random.seed(config.seed)
+    np.random.seed(config.seed % 2**32)
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(config.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@contextmanager
+def sole_owner(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, so that two runs never write into it together.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"another process is running in {folder}") from error
+        yield

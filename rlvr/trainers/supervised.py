@@ -1,0 +1,132 @@
+"""Supervised fine-tuning: cross-entropy on worked completions; other runs warm-start with it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from rlvr.batch import Batch, Example
+from rlvr.errors import DataError
+from rlvr.forward import score_tokens
+from rlvr.objectives.aggregation import aggregate
+from rlvr.objectives.supervised import cross_entropy
+from rlvr.optimization import Optimizer
+from rlvr.policy import Policy, encode_prompt
+from rlvr.seeds import derive_seed
+from rlvr.trainers.config import OptimizerConfig
+from rlvr.trainers.loop import Clock, Metrics
+from rlvr.trainers.stream import Stream
+from rlvr.types import Prompt, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """A prompt and a completion worth imitating."""
+
+    prompt: Prompt
+    completion: str
+
+
+class SupervisedLearner:
+    """Minimises the mean cross-entropy over the tokens of a batch of demonstrations.
+
+    Args:
+        policy: the model that is trained, in place.
+        demonstrations: a sequence, or an iterable that can be restarted.
+        batch_size: demonstrations a step.
+        optimizer: its settings.
+        steps: of the whole run.
+        micro_batch_tokens: tokens in one forward pass, padding counted.
+        seed: of the order.
+        measure: `measure(step)` gives the metrics of an evaluation.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Policy,
+        demonstrations: Iterable[Demonstration],
+        batch_size: int,
+        optimizer: OptimizerConfig,
+        steps: int,
+        micro_batch_tokens: int,
+        seed: int,
+        measure: Callable[[int], Metrics],
+    ) -> None:
+        self.policy = policy
+        self.stream: Stream[Demonstration] = Stream(demonstrations, derive_seed(seed, "sft"))
+        self.batch_size = batch_size
+        self.optim = Optimizer(policy.model, optimizer, steps)
+        self.optimizer = self.optim.inner
+        self.micro_batch_tokens = micro_batch_tokens
+        self.measure = measure
+        self.clock = Clock()
+
+    def step(self, step: int) -> Metrics:
+        """One optimiser step on the next batch."""
+        tokenizer = self.policy.tokenizer
+        with self.clock.part("update"):
+            demonstrations = self.stream.take(self.batch_size)
+            batch = Batch.pack([encode(tokenizer, item) for item in demonstrations])
+            totals = batch.totals
+            loss_sum = 0.0
+            for micro in batch.micro_batches(self.micro_batch_tokens):
+                scores = score_tokens(self.policy.model, micro)
+                loss = aggregate(
+                    cross_entropy(scores.logprobs),
+                    scores.sequence_ids,
+                    how="token-mean",
+                    totals=totals,
+                )
+                loss.backward()
+                loss_sum += loss.item()
+            norm, rate = self.optim.step()
+        return {"loss": loss_sum, "tokens": totals.tokens, "grad_norm": norm, "lr": rate}
+
+    def evaluate(self, step: int) -> Metrics:
+        """Whatever the caller measures."""
+        return self.measure(step)
+
+    def state(self) -> Mapping[str, Any]:
+        """The data position and the count of updates."""
+        return {"position": self.stream.position, "updates": self.optim.updates}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go to a data position."""
+        self.stream.seek(state["position"])
+        self.optim.updates = state["updates"]
+
+    def headline(self, metrics: Metrics) -> str:
+        """The loss, and pass@1 where it was measured."""
+        shown = f"loss {metrics.get('loss', math.nan):.3f}"
+        if "eval/pass@1" in metrics:
+            shown += f", pass@1 {metrics['eval/pass@1']:.3f}"
+        return shown
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, item: Demonstration) -> Example:
+    """Token ids of a demonstration; the completion ends with the end-of-sequence token."""
+    completion = tokenizer(item.completion, add_special_tokens=False)["input_ids"]
+    return Example(
+        prompt_ids=tuple(encode_prompt(tokenizer, item.prompt)),
+        completion_ids=(*completion, tokenizer.eos_token_id),
+    )
+
+
+def worked_solution(task: Task) -> Demonstration:
+    """The demonstration that a task carries.
+
+    Raises:
+        DataError: it carries none.
+    """
+    solution = task.metadata.get("solution")
+    if not isinstance(solution, str):
+        raise DataError(
+            f"task {task.id!r} has no worked solution (metadata 'solution'): "
+            "a warm start needs an environment that writes them"
+        )
+    return Demonstration(task.prompt, solution)

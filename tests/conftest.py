@@ -1,0 +1,55 @@
+"""What all tests share: real data, required capabilities, and a tiny policy.
+
+`RLVR_REQUIRE` (a comma-separated list, set by CI) names what must be present: a skip for the want of
+it is then a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REQUIRED = {name for name in os.environ.get("RLVR_REQUIRE", "").split(",") if name}
+
+
+def require(capability: str, present: bool, reason: str) -> None:
+    """Skip with a reason where something is missing, or fail where it must not be."""
+    if present:
+        return
+    if capability in REQUIRED:
+        pytest.fail(f"{capability} is required here (RLVR_REQUIRE), but {reason}")
+    pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Turn a skipped test of a required capability into a failure."""
+    report = yield
+    needed = REQUIRED & {mark.name for mark in item.iter_markers()}
+    if report.skipped and needed and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"skipped, though {', '.join(sorted(needed))} is required: {report.longrepr}"
+        )
+    return report
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data."""
+    folder = os.environ.get("RLVR_DATA", "")
+    require("data", bool(folder) and Path(folder).is_dir(), "RLVR_DATA names no folder")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Qwen2 of a few thousand weights, saved."""
+    from rlvr.policy import make_policy, save_policy
+
+    folder = tmp_path_factory.mktemp("tiny-policy")
+    save_policy(make_policy(hidden_size=32, layers=2, heads=2, seed=1), folder)
+    return folder
