@@ -16,7 +16,7 @@ from typing import Any
 from rlvr import registry
 from rlvr.errors import DataError
 from rlvr.protocols import Verifier
-from rlvr.types import Task
+from rlvr.types import Message, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +75,11 @@ class GeneratedTasks(Sequence[Task]):
         if not -self.size <= index < self.size:
             raise IndexError(index)
         return self.make(index % self.size)
+
+
+def user_message(text: str) -> list[Message]:
+    """A chat of one message, from the user."""
+    return [{"role": "user", "content": text}]
 
 
 def environment(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
