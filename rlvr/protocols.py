@@ -15,7 +15,10 @@ from rlvr.types import Completion, Prompt, SamplingParams, Task, Verdict
 class Verifier(Protocol):
     """Decides what a completion is worth for a task. Deterministic, and picklable."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in messages and reports."""
+        ...
 
     def verify(self, task: Task, completion: str | Completion) -> Verdict:
         """Grade one completion. Never raises for what the policy wrote."""
