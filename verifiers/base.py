@@ -26,6 +26,9 @@ from rlvr.verifiers.thinking import split_thinking
 GIVEN_BY_NAME = ("completion", "answer", "prompt", "task", "metadata")
 """Parameters that a verifier function may declare; every other one is an option of it."""
 
+_QUICK_CHARACTERS = 20_000
+"""Longer answers go to a worker, be the verifier declared bounded or not."""
+
 
 class Verifier(ABC):
     """Base of all verifiers. Subclasses are frozen dataclasses whose fields are their options."""
@@ -132,9 +135,11 @@ class FunctionVerifier(Verifier):
         function: Callable[..., Any],
         options: Mapping[str, Any],
         sees_thinking: bool = False,
+        bounded: bool = False,
     ) -> None:
         self.name = name  # type: ignore[misc]
         self.sees_thinking = sees_thinking  # type: ignore[misc]
+        self._bounded = bounded
         self._function = function
         self._options = dict(options)
         parameters = inspect.signature(function).parameters
@@ -154,12 +159,23 @@ class FunctionVerifier(Verifier):
             result = asyncio.run(_await(result))
         return as_verdict(result)
 
+    def judge_quickly(self, task: Task, completion: Completion) -> Verdict | None:
+        """Call a function that is declared bounded; its errors are left to `judge`."""
+        if not self._bounded or len(completion.text) > _QUICK_CHARACTERS:
+            return None
+        try:
+            return self.judge(task, completion)
+        except Exception:
+            return None
+
     def __repr__(self) -> str:
         options = ", ".join(f"{key}={value!r}" for key, value in self._options.items())
         return f"<verifier {self.name}({options})>"
 
 
-def verifier(name: str, *, sees_thinking: bool = False) -> Callable[[Any], Any]:
+def verifier(
+    name: str, *, sees_thinking: bool = False, bounded: bool = False
+) -> Callable[[Any], Any]:
     """Register a verifier: a function, or a `Verifier` subclass.
 
     A function declares what it wants of `completion` (the text, thinking taken away), `answer`,
@@ -170,6 +186,9 @@ def verifier(name: str, *, sees_thinking: bool = False) -> Callable[[Any], Any]:
         name: what `rlvr.load_verifier` and the command line call it.
         sees_thinking: leave `<think>...</think>` in the completion (for a function; a class sets
             its own class variable).
+        bounded: a promise that the function takes microseconds whatever the text, so that
+            `verify_many` may call it in its own process (for a function; a class defines
+            `judge_quickly`).
 
     Raises:
         ConfigError: the name is taken.
@@ -180,13 +199,16 @@ def verifier(name: str, *, sees_thinking: bool = False) -> Callable[[Any], Any]:
             target.name = name  # type: ignore[attr-defined]
             registry.verifiers.register(name, target)
         else:
-            registry.verifiers.register(name, _function_factory(name, target, sees_thinking))
+            factory = _function_factory(name, target, sees_thinking, bounded)
+            registry.verifiers.register(name, factory)
         return target
 
     return register
 
 
-def _function_factory(name: str, function: Callable[..., Any], sees_thinking: bool) -> Any:
+def _function_factory(
+    name: str, function: Callable[..., Any], sees_thinking: bool, bounded: bool
+) -> Any:
     signature = inspect.signature(function)
     options = [p for p in signature.parameters.values() if p.name not in GIVEN_BY_NAME]
     if len(options) == len(signature.parameters):
@@ -197,7 +219,7 @@ def _function_factory(name: str, function: Callable[..., Any], sees_thinking: bo
 
     @functools.wraps(function)
     def factory(**chosen: Any) -> FunctionVerifier:
-        return FunctionVerifier(name, function, chosen, sees_thinking)
+        return FunctionVerifier(name, function, chosen, sees_thinking, bounded)
 
     factory.option_signature = signature.replace(parameters=options)  # type: ignore[attr-defined]
     return factory

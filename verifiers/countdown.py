@@ -29,7 +29,7 @@ _LATEX = re.compile(r"\\(times|cdot|div|left|right)(?![a-zA-Z])")
 _LATEX_SIGNS = {"times": "*", "cdot": "*", "div": "/", "left": "", "right": ""}
 
 
-@verifier("countdown")
+@verifier("countdown", bounded=True)
 def countdown(completion: str, answer: Any, use_all: bool = True) -> Verdict:
     """An expression that reaches the target, each given number used once.
 

@@ -32,7 +32,7 @@ _BETWEEN = re.compile(
 )
 
 
-@verifier("knights_knaves")
+@verifier("knights_knaves", bounded=True)
 def knights_knaves(completion: str, answer: Any, metadata: Mapping[str, Any]) -> Verdict:
     """Who is a knight and who is a knave: everyone named once, as in the only solution."""
     expected = _ground_truth(answer)
