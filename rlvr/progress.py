@@ -9,6 +9,9 @@ from typing import Any
 
 _LINE_EVERY_SECONDS = 15.0
 
+_live: Any = None
+"""The display on the terminal; progress inside progress adds a row to it."""
+
 
 class Progress:
     """Counts work and shows it on standard error.
@@ -29,9 +32,11 @@ class Progress:
         self._last_line = self._started
         self._bar: Any = None
         self._task: Any = None
+        self._owns_display = False
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        global _live
+        if sys.stderr.isatty() and _live is None:
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
@@ -42,7 +47,7 @@ class Progress:
             )
             from rich.progress import Progress as RichProgress
 
-            self._bar = RichProgress(
+            _live = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
@@ -52,8 +57,11 @@ class Progress:
                 console=Console(stderr=True),
                 transient=True,
             )
-            self._bar.start()
-            self._task = self._bar.add_task(self._description, total=self._total, note="")
+            _live.start()
+            self._owns_display = True
+        if _live is not None:
+            self._bar = _live
+            self._task = _live.add_task(self._description, total=self._total, note="")
         return self
 
     def __exit__(
@@ -62,8 +70,12 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
+        global _live
+        if self._owns_display:
             self._bar.stop()
+            _live = None
+        elif self._bar is not None:
+            self._bar.remove_task(self._task)
         if kind is None:
             self._line("done")
 
