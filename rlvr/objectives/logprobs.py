@@ -2,8 +2,8 @@
 
 Logits `[N, V]` are the largest tensor of a training step. `log_softmax(logits.float())` makes one
 or two float32 copies of them and keeps one for the backward pass. Here rows are taken a few at a
-time, in both passes; kept are only the logits themselves (in their own dtype) and one float a row.
-Results are float32 (float64 for float64 logits), whatever the dtype of the logits.
+time, in both passes; only the logits themselves (in their own dtype) and a few floats a row are
+kept. Results are float32 (float64 for float64 logits), whatever the dtype of the logits.
 """
 
 from __future__ import annotations
@@ -79,18 +79,22 @@ class _TokenStatistics(torch.autograd.Function):
         ctx: Any, logits: Tensor, targets: Tensor, temperature: float, with_entropy: bool
     ) -> tuple[Tensor, Tensor | None]:
         wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
-        normaliser = torch.empty(len(logits), dtype=wide, device=logits.device)
-        logprobs = torch.empty_like(normaliser)
-        entropy = torch.empty_like(normaliser) if with_entropy else None
+        highest = torch.empty(len(logits), dtype=wide, device=logits.device)
+        log_sum, logprobs = torch.empty_like(highest), torch.empty_like(highest)
+        entropy = torch.empty_like(highest) if with_entropy else None
         for rows in _chunks(logits):
             scaled = _scaled(logits[rows], wide, temperature)
-            log_sum = torch.logsumexp(scaled, dim=-1)
-            normaliser[rows] = log_sum
-            chosen = scaled.gather(-1, targets[rows].unsqueeze(-1)).squeeze(-1)
-            logprobs[rows] = chosen - log_sum
+            highest[rows] = scaled.amax(dim=-1)
+            # max and log-sum stay apart: their sum would round away the small log-probabilities
+            # of confident tokens (at a logit of 30, float32 has steps of 2e-6).
+            shifted = scaled - highest[rows].unsqueeze(-1)
+            log_sum[rows] = shifted.exp().sum(dim=-1).log()
+            chosen = shifted.gather(-1, targets[rows].unsqueeze(-1)).squeeze(-1)
+            logprobs[rows] = chosen - log_sum[rows]
             if entropy is not None:
-                entropy[rows] = log_sum - _expected_score(scaled, log_sum)
-        ctx.save_for_backward(logits, targets, normaliser, entropy)
+                log_p = shifted.sub_(log_sum[rows].unsqueeze(-1))
+                entropy[rows] = -(log_p.exp() * _finite(log_p)).sum(dim=-1)
+        ctx.save_for_backward(logits, targets, highest, log_sum, entropy)
         ctx.temperature = temperature
         ctx.set_materialize_grads(False)
         return logprobs, entropy
@@ -98,26 +102,23 @@ class _TokenStatistics(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None, None, None]:
-        logits, targets, normaliser, entropy = ctx.saved_tensors
+        logits, targets, highest, log_sum, entropy = ctx.saved_tensors
         for_logprobs, for_entropy = gradients
         if for_logprobs is None and for_entropy is None:
             return None, None, None, None
         result = torch.empty_like(logits)
         for rows in _chunks(logits):
-            scaled = _scaled(logits[rows], normaliser.dtype, ctx.temperature)
-            log_p = scaled - normaliser[rows].unsqueeze(-1)
-            p = log_p.exp()
-            gradient = torch.zeros_like(p)
+            scaled = _scaled(logits[rows], highest.dtype, ctx.temperature)
+            log_p = (scaled - highest[rows].unsqueeze(-1)).sub_(log_sum[rows].unsqueeze(-1))
+            gradient = torch.zeros_like(log_p) if for_logprobs is None else log_p.exp()
             if for_logprobs is not None:
                 weight = for_logprobs[rows].unsqueeze(-1)
-                gradient = p * -weight
+                gradient *= -weight
                 gradient.scatter_add_(-1, targets[rows].unsqueeze(-1), weight)
             if for_entropy is not None:
-                weight = for_entropy[rows].unsqueeze(-1)
-                # A token that cannot occur (p = 0, log p = -inf) has no part in the entropy.
-                finite = log_p.clamp(min=torch.finfo(log_p.dtype).min)
-                gradient -= weight * p * (finite + entropy[rows].unsqueeze(-1))
-            result[rows] = gradient / ctx.temperature
+                factor = _finite(log_p) + entropy[rows].unsqueeze(-1)
+                gradient -= log_p.exp_() * factor * for_entropy[rows].unsqueeze(-1)
+            result[rows] = gradient if ctx.temperature == 1.0 else gradient / ctx.temperature
         return result, None, None, None
 
 
@@ -126,9 +127,9 @@ def _scaled(logits: Tensor, dtype: torch.dtype, temperature: float) -> Tensor:
     return wide if temperature == 1.0 else wide / temperature
 
 
-def _expected_score(scaled: Tensor, log_sum: Tensor) -> Tensor:
-    p = (scaled - log_sum.unsqueeze(-1)).exp()
-    return (p * scaled.clamp(min=torch.finfo(scaled.dtype).min)).sum(dim=-1)
+def _finite(log_p: Tensor) -> Tensor:
+    """Make the terms `p log p` of tokens that cannot occur 0 * finite = 0 instead of NaN."""
+    return log_p.clamp(min=torch.finfo(log_p.dtype).min)
 
 
 def _chunks(logits: Tensor) -> Iterator[slice]:

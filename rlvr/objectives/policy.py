@@ -98,7 +98,8 @@ def clipped_policy_loss(
     ratio = log_ratio.exp()
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
-    loss = torch.maximum(unclipped, clipped)
+    # Not torch.maximum: where both are equal it gives each half of the gradient.
+    loss = torch.where(clipped > unclipped, clipped, unclipped)
     negative = advantages < 0
     dual = torch.zeros_like(negative)
     if dual_clip is not None:

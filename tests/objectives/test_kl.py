@@ -1,0 +1,123 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from padded_reference import SETTINGS, seeds
+
+from rlvr.errors import UnknownNameError
+from rlvr.objectives.kl import kl_estimate
+
+KINDS = ("k1", "k2", "k3")
+
+
+def test_estimates_are_the_hand_computed_ones():
+    policy, reference = torch.tensor([0.5, 0.25]).log(), torch.tensor([0.25, 0.5]).log()
+    ln2 = math.log(2)
+    assert kl_estimate(policy, reference, "k1").tolist() == pytest.approx([ln2, -ln2])
+    assert kl_estimate(policy, reference, "k2").tolist() == pytest.approx([ln2**2 / 2] * 2)
+    assert kl_estimate(policy, reference, "k3").tolist() == pytest.approx([ln2 - 0.5, 1 - ln2])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.floats(-30, 0, width=32), min_size=1, max_size=40),
+    st.floats(-8, 1),
+    st.sampled_from([torch.float32, torch.float64]),
+    seeds,
+)
+def test_k3_is_never_negative_and_zero_where_the_two_agree(values, log_size, dtype, seed):
+    policy = torch.tensor(values, dtype=dtype)
+    noise = torch.randn(len(values), generator=torch.Generator().manual_seed(seed), dtype=dtype)
+    assert (kl_estimate(policy, policy + 10**log_size * noise, "k3") >= 0).all()
+    assert torch.equal(kl_estimate(policy, policy, "k3"), torch.zeros_like(policy))
+
+
+def test_k3_keeps_its_digits_near_zero_in_float32():
+    difference = 1e-3
+    policy = torch.tensor([difference])
+    exact = math.expm1(-difference) + difference
+    found = float(kl_estimate(policy, torch.zeros(1), "k3"))
+    assert found == pytest.approx(exact, rel=3e-4)  # exp(x) - x - 1 is off by 7% here
+
+
+def exact_kl(p, q):
+    return (p * (p.log() - q.log())).sum()
+
+
+def expectation(kind, seed):
+    """Value and gradient of an estimate, averaged exactly over the policy's whole vocabulary."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(6, generator=generator, dtype=torch.float64).requires_grad_()
+    reference = torch.randn(6, generator=generator, dtype=torch.float64).log_softmax(0)
+    policy = logits.log_softmax(0)
+    mean = (policy.detach().exp() * kl_estimate(policy, reference, kind)).sum()
+    (gradient,) = torch.autograd.grad(mean, logits)
+    probabilities = logits.softmax(0)
+    kl = exact_kl(probabilities, reference.exp())
+    (reverse,) = torch.autograd.grad(kl, logits, retain_graph=True)
+    (forward,) = torch.autograd.grad(exact_kl(reference.exp(), probabilities), logits)
+    return mean.detach(), gradient, kl.detach(), reverse, forward
+
+
+@settings(**SETTINGS)
+@given(seeds)
+def test_expected_values_of_k1_and_k3_are_the_kl(seed):
+    for kind in ("k1", "k3"):
+        mean, _, kl, _, _ = expectation(kind, seed)
+        assert float(mean) == pytest.approx(float(kl), rel=1e-9, abs=1e-12)
+
+
+@settings(**SETTINGS)
+@given(seeds)
+def test_the_expected_gradient_of_k1_is_zero(seed):
+    _, gradient, _, _, _ = expectation("k1", seed)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-12)
+
+
+@settings(**SETTINGS)
+@given(seeds)
+def test_the_expected_gradient_of_k2_is_that_of_kl_policy_reference(seed):
+    _, gradient, _, reverse, _ = expectation("k2", seed)
+    torch.testing.assert_close(gradient, reverse, rtol=1e-9, atol=1e-12)
+
+
+@settings(**SETTINGS)
+@given(seeds)
+def test_the_expected_gradient_of_k3_is_that_of_kl_reference_policy(seed):
+    _, gradient, _, _, forward = expectation("k3", seed)
+    torch.testing.assert_close(gradient, forward, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("distance", [1000.0, -1000.0])
+def test_no_distance_overflows_float32(kind, distance):
+    policy = torch.tensor([-1.0], requires_grad=True)
+    estimate = kl_estimate(policy, torch.tensor([-1.0 + distance]), kind)
+    estimate.sum().backward()
+    assert torch.isfinite(estimate).all() and torch.isfinite(policy.grad).all()
+
+
+def test_k3_still_pulls_back_a_policy_that_is_far_above_the_reference():
+    policy = torch.tensor([-0.1], requires_grad=True)
+    kl_estimate(policy, torch.tensor([-60.0]), "k3").sum().backward()
+    assert float(policy.grad) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_gets_no_gradient(kind):
+    policy = torch.tensor([-1.0], requires_grad=True)
+    reference = torch.tensor([-2.0], requires_grad=True)
+    kl_estimate(policy, reference, kind).sum().backward()
+    assert reference.grad is None and policy.grad is not None
+
+
+def test_an_unknown_estimator_is_named_with_the_nearest_known_ones():
+    with pytest.raises(UnknownNameError, match=r"'kl/k4'.*did you mean 'kl/k"):
+        kl_estimate(torch.zeros(1), torch.zeros(1), "k4")
+
+
+def test_tensors_of_different_shapes_are_refused():
+    with pytest.raises(ValueError, match="ref_logprobs"):
+        kl_estimate(torch.zeros(2), torch.zeros(1), "k1")
