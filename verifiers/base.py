@@ -114,12 +114,13 @@ class Verifier(ABC):
     ) -> Verdict | None:
         """Call `judge` on what is left of `completion` without its thinking."""
         if self.sees_thinking:
-            return judge(task, completion)
-        answer = split_thinking(completion, task.prompt_text)
-        if answer.problem is not None:
-            return Verdict.wrong(answer.reason, answer.problem)
-        verdict = judge(task, dataclasses.replace(completion, text=answer.text))
-        cut_short = completion.finish_reason is FinishReason.LENGTH
+            verdict = judge(task, completion)
+        else:
+            answer = split_thinking(completion, task.prompt_text)
+            if answer.problem is not None:
+                return Verdict.wrong(answer.reason, answer.problem)
+            verdict = judge(task, dataclasses.replace(completion, text=answer.text))
+        cut_short = completion.finish_reason == FinishReason.LENGTH
         no_answer = (Outcome.NO_ANSWER, Outcome.WRONG_FORMAT)
         if verdict is not None and cut_short and verdict.outcome in no_answer:
             return dataclasses.replace(verdict, outcome=Outcome.TRUNCATED)

@@ -23,6 +23,7 @@ from rlvr.verifiers.math_normal import normalise
 
 _MAX_SHOWN = 200
 _MAX_EXTRACTED = 4000
+_GRACE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,12 @@ class MathVerifier(Verifier):
 
     @property
     def time_limit(self) -> float:
-        """Seconds before a worker is killed."""
-        return self.timeout
+        """Seconds before a worker is killed: a little more than it allows itself."""
+        return self.timeout + _GRACE_SECONDS
 
     def on_timeout(self, seconds: float) -> Verdict:
         """An answer can be made hard to compare on purpose: it is not paid for."""
-        return Verdict.wrong(f"undecided: not settled within {seconds:g} s")
+        return Verdict.wrong(f"undecided: not settled within {min(seconds, self.timeout):g} s")
 
     def warm(self) -> None:
         """Import sympy and the parser."""
@@ -66,7 +67,7 @@ class MathVerifier(Verifier):
             return super().verify(task, completion)
         from rlvr.verifiers.pool import verify_many
 
-        return verify_many(self, [(task, completion)], workers=1, timeout=self.timeout)[0]
+        return verify_many(self, [(task, completion)], workers=1, timeout=self.time_limit)[0]
 
     def judge_quickly(self, task: Task, completion: Completion) -> Verdict | None:
         """Decide without algebra, or not at all."""
@@ -92,12 +93,16 @@ class MathVerifier(Verifier):
         verdict = self.judge_quickly(task, completion)
         if verdict is not None:
             return verdict
-        from rlvr.verifiers.math_symbolic import Undecided, equivalent
+        from rlvr.verifiers.math_symbolic import OutOfTime, Undecided, at_most, equivalent
 
         gold = read_gold(task.answer)
         found = extract(completion.text)
         try:
-            comparison = compare(gold, normalise(found.text), equivalent)
+            with at_most(self.timeout):
+                comparison = compare(gold, normalise(found.text), equivalent)
+        except OutOfTime:
+            reason = f"undecided: not settled within {self.timeout:g} s"
+            comparison = Comparison(False, "symbolic", reason)
         except Undecided as limit:
             comparison = Comparison(False, "symbolic", f"undecided: {limit}")
         except (MemoryError, RecursionError) as error:

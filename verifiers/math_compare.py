@@ -22,6 +22,7 @@ from rlvr.verifiers.math_numbers import parse_number, same_number
 
 MAX_CHARS = 2000
 _MAX_PARTS = 50
+_MAX_CHAIN = 10
 _HEDGE = re.compile(
     r"\b(?:wrong|incorrect|not|isn't|maybe|perhaps|either|answer|unsure|unknown|correct)\b",
     re.IGNORECASE,
@@ -147,7 +148,11 @@ def _head(values: list[str] | None) -> str:
 def _assigned(text: str) -> list[str] | None:
     """`x=3+4=7` as `["x", "3+4", "7"]`, or `None` where it is no assignment."""
     match = _ASSIGNMENT.match(text)
-    if match is None or re.search(r"[<>]|\\[lg]e(?![a-z])|\\ne(?![a-z])", text):
+    if (
+        match is None
+        or text.count("=") > _MAX_CHAIN
+        or re.search(r"[<>]|\\[lg]e(?![a-z])|\\ne(?![a-z])", text)
+    ):
         return None
     return [match.group()[:-1], *text[match.end() :].split("=")]
 

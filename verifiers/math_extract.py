@@ -86,25 +86,38 @@ def extract(response: str) -> Extraction:
     return _from_phrase(tail) or _from_whole(response) or _from_last_line(tail)
 
 
-def _from_boxes(response: str) -> Extraction | None:
-    contents: list[str] = []
+def boxes(response: str) -> list[str | None]:
+    r"""What each `\boxed{...}` holds, in order; `None` for one that is never closed."""
+    return [content for content, _ in _boxes(response)]
+
+
+def _boxes(response: str) -> list[tuple[str | None, int]]:
+    """What each box holds, and where it ends. A box inside a box is part of the outer one."""
+    found: list[tuple[str | None, int]] = []
     end = 0
     for match in _BOX.finditer(response):
-        if match.start() < end:
-            continue  # a box inside a box
-        content, end = _braced(response, match.end())
-        if content is None:
-            return Extraction("", "box", Outcome.WRONG_FORMAT, "the last box is not closed")
-        contents.append(content.strip())
-    if not contents:
+        if match.start() >= end:
+            content, end = _braced(response, match.end())
+            found.append((content, end))
+    return found
+
+
+def _from_boxes(response: str) -> Extraction | None:
+    found = _boxes(response)
+    if not found:
         return None
-    if not contents[-1]:
+    last, end = found[-1]
+    if last is None:
+        return Extraction("", "box", Outcome.WRONG_FORMAT, "the last box is not closed")
+    if not last.strip():
         return Extraction("", "box", Outcome.NO_ANSWER, "the last box is empty")
     back = _TAKEN_BACK.search(response, end, end + _BOX_TAIL_CHARS)
     if back is not None:
         reason = f"the text after the box takes it back: {back.group()!r}"
         return Extraction("", "box", Outcome.INCORRECT, reason)
-    return Extraction(_join([content for content in contents if content]), "box")
+    return Extraction(
+        _join([text for content, _ in found if (text := (content or "").strip())]), "box"
+    )
 
 
 def _braced(text: str, start: int) -> tuple[str | None, int]:
@@ -169,7 +182,13 @@ def _from_last_line(text: str) -> Extraction:
         return Extraction("", "last line", Outcome.NO_ANSWER, "the last line has no answer")
     last = numbers[-1]
     before = line[numbers[-2].end() : last.start()] if len(numbers) > 1 else line[: last.start()]
-    if re.search(r"\b(?:or|not|oder|ou|isn't)\b\s*\$?$", before):
+    around = line[max(0, last.start() - 1) : last.start()] + line[last.end() : last.end() + 1]
+    if re.search(r"[{}^_\\]", around):
+        return Extraction(
+            "", "last line", Outcome.NO_ANSWER, "the last line has no answer of its own"
+        )
+    listed = len(numbers) > 1 and re.fullmatch(r"[\s,;/$]*(?:and)?[\s$]*", before)
+    if listed or re.search(r"\b(?:or|not|oder|ou|isn't)\b\s*\$?$", before):
         reason = f"the last line hedges: {line[-80:]!r}"
         return Extraction("", "last line", Outcome.INCORRECT, reason)
     return Extraction(last.group(), "last line")

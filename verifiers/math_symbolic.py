@@ -10,6 +10,10 @@ from __future__ import annotations
 import logging
 import random
 import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rlvr.verifiers.math_normal import balanced, to_latex
@@ -27,8 +31,35 @@ _COMMAND = re.compile(r"\\(?:begin|end)\{[a-z]*\}|\\(?!text)[A-Za-z]+")
 _FREE_WORD = re.compile(r"\\text|[A-Za-z]{5,}")
 
 
+class OutOfTime(BaseException):
+    """Algebra took too long. Not an `Exception`, so that nothing on the way catches it."""
+
+
 class Undecided(Exception):
     """An answer that is not compared: too large, or not understood whole. The message says why."""
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` in the block after `seconds`, where this is the main thread of a process.
+
+    It works between two steps of the interpreter; what takes longer than that is stopped by the
+    deadline of `verify_many`, from outside.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def warm() -> None:

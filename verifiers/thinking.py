@@ -53,6 +53,6 @@ def split_thinking(completion: Completion, prompt: str = "") -> Answer:
     if depth == 0:
         kept.append(text[position:])
         return Answer("".join(kept).strip() if position else text)
-    if completion.finish_reason is FinishReason.LENGTH:
+    if completion.finish_reason == FinishReason.LENGTH:
         return Answer("", Outcome.TRUNCATED, "<think> was still open at the token limit")
     return Answer("", Outcome.WRONG_FORMAT, "<think> was never closed")
