@@ -13,6 +13,7 @@ is found when it is reached. Local files need no network and leave nothing in an
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,11 +31,17 @@ from rlvr.environments.readers import (
 from rlvr.errors import ConfigError, DataError
 from rlvr.types import Task
 
+log = logging.getLogger(__name__)
+
 LARGE_BYTES = 64 * 2**20
 """Files above this are streamed."""
 
 _HUB_NAME = re.compile(r"(?P<name>[\w-][\w.-]*/[\w-][\w.-]*)(?::(?P<config>[\w.-]+))?")
 _TYPE_NAMES = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
+
+
+class RowLeftOut(Exception):
+    """A row that no task can be made of though it is no mistake; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +80,9 @@ class Rows:
         """Turn every row into a task.
 
         Args:
-            make: `make(index, row)`, with the index counted from 0; `None` leaves a row out. A
-                `DataError` that it raises is given the row's place.
+            make: `make(index, row)`, with the index counted from 0; `None` leaves a row of
+                another split out. A `DataError` that it raises is given the row's place; rows
+                that it refuses with `RowLeftOut` are counted in a logged warning.
 
         Returns:
             A list, or, where the rows are streamed, an iterable that can be restarted.
@@ -94,16 +102,22 @@ class _StreamedTasks:
     make: Callable[[int, Row], Task | None]
 
     def __iter__(self) -> Iterator[Task]:
-        empty = True
+        made = 0
+        left_out: list[str] = []
         for index, (where, row) in enumerate(self.rows):
             try:
                 task = self.make(index, row)
             except DataError as error:
                 raise DataError(f"{where}: {error}") from error
+            except RowLeftOut as reason:
+                left_out.append(f"{where}: {reason}")
+                continue
             if task is not None:
-                empty = False
+                made += 1
                 yield task
-        if empty:
+        if left_out:
+            log.warning("%d row(s) left out, the first at %s", len(left_out), left_out[0])
+        if not made:
             raise DataError(f"{self.rows.source} holds no rows for this environment and split")
 
 
@@ -163,13 +177,13 @@ def _locate(
     if not text:
         raise ConfigError("data is empty: expected a file, a folder or a Hub name (owner/name)")
     path = Path(text).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):
         return _in_folder(path, file_name, split), None
-    if path.exists():
+    if os.path.exists(path):  # pathlib's raises on names that no file can have
         return path, None
     match = _HUB_NAME.fullmatch(text)
     if match is None or file_format(path) is not None:
-        raise DataError(f"no file or folder {text!r}, and it is no Hub name (owner/name)")
+        raise DataError(f"no file or folder {text!r:.200}, and it is no Hub name (owner/name)")
     default = published.config if match["name"] == published.hub else None
     return None, (match["name"], match["config"] or default)
 

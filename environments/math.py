@@ -8,7 +8,7 @@ from typing import Any
 
 from rlvr import registry
 from rlvr.environments.base import Environment, environment, user_message
-from rlvr.environments.data import Published, check_column, load_rows
+from rlvr.environments.data import Published, RowLeftOut, check_column, load_rows
 from rlvr.errors import ConfigError, DataError, nearest
 from rlvr.types import Task
 
@@ -34,7 +34,8 @@ def math(
     Args:
         split: `test` (MATH-500) or `train`.
         data: file, folder or Hub name; rows have `problem`, and `answer` or a `solution` that ends
-            in a box; `subject` (or `type`) and `level` (or `difficulty`) are kept as metadata.
+            in a box (rows where both are empty are left out, with a warning); `subject` (or
+            `type`) and `level` (or `difficulty`) are kept as metadata.
         instruction: follows the problem, after a blank line.
         streaming: hold no rows in memory; by default only for files above 64 MiB.
         verifier: options of the `math` verifier.
@@ -50,12 +51,15 @@ def math(
 
 def _task(split: str, instruction: str, index: int, row: dict[str, Any]) -> Task:
     solution = row.get("solution")
-    if row.get("answer") is None and solution is not None:
+    if solution is not None:
         check_column(row, "solution", str)
+    answer = row.get("answer")
+    if not answer and solution:
         answer = last_box(solution)
+    elif "answer" in row and answer in (None, ""):  # four of the published training rows
+        raise RowLeftOut("there is neither an answer nor a solution")
     else:
         check_column(row, "answer", str)
-        answer = row["answer"]
     metadata = {
         "solution": solution or f"The answer is $\\boxed{{{answer}}}$.",
         "subject": row.get("subject") or row.get("type"),

@@ -71,7 +71,7 @@ def _task(split: str, index: int, row: dict[str, Any]) -> Task | None:
         answer={
             "style": "asserts",
             "tests": "\n".join(tests),
-            "entry_point": tested_function(tests),
+            "entry_point": tested_function(tests, row["code"]),
             "setup": _unix(setup),
         },
         metadata={"task_id": number, "solution": f"```python\n{_unix(row['code'])}\n```"},
@@ -90,25 +90,39 @@ def _unix(code: str) -> str:
     return code.replace("\r\n", "\n")
 
 
-def tested_function(tests: list[str]) -> str:
+def tested_function(tests: list[str], code: str) -> str:
     """The name of the function that the asserts test.
 
-    That is the first name called in the first assert that is no builtin, read from the outside in:
-    `f` in `assert f(1) == 2`, in `assert set(f(1)) == {2}` and in `assert math.isclose(f(1), 2)`.
+    That is the first name called in the first assert, from the outside in, that the published code
+    defines, or else the first that is no builtin: `f` in `assert f(1) == 2`, in
+    `assert set(f(1)) == {2}` and in `assert math.isclose(f(1), 2)`.
 
     Raises:
         DataError: the first test is no Python, or calls no such function.
     """
     try:
-        tree = ast.parse(tests[0])
+        test = ast.parse(tests[0])
     except (SyntaxError, ValueError) as error:
         raise DataError(f"column 'test_list' begins with {tests[0]!r:.60}: not Python") from error
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            name = node.func.id
-            if name not in _BUILTINS:
-                return name
+    called = [
+        node.func.id
+        for node in ast.walk(test)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    defined = _defined(code)
+    for name in called:
+        if name in defined:
+            return name
+    for name in called:
+        if not hasattr(builtins, name):
+            return name
     raise DataError(f"column 'test_list' begins with {tests[0]!r:.60}: it calls no function")
 
 
-_BUILTINS = frozenset(dir(builtins))
+def _defined(code: str) -> set[str]:
+    """The functions that the code defines; none where it is not this Python's."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError):
+        return set()
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

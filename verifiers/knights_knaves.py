@@ -84,6 +84,7 @@ def _read_items(text: str, names: Sequence[str]) -> list[tuple[str, bool]]:
     longest_first = sorted(names, key=len, reverse=True)
     item = re.compile(rf"(?P<name>{'|'.join(map(re.escape, longest_first))})\s*{_ROLE}")
     found: list[tuple[str, bool]] = []
+    text = text.replace("**", "")  # Markdown's bold
     position = _skip(text, 0)
     while position < len(text):
         match = item.match(text, position)
