@@ -121,7 +121,9 @@ def fit(learner: Learner, plan: Plan, *, resume: bool) -> Metrics:
             f"{plan.folder} holds a run already: go on with it (--resume) "
             "or choose another folder (--set output=...)"
         )
+    plan.folder.mkdir(parents=True, exist_ok=True)
     done, last = _restore(learner, plan.folder)
+    _forget_evaluations(plan.folder, done)
     metrics_log.rewind(done)
     timing_log.rewind(done)
     if done < 0:
@@ -159,6 +161,13 @@ def _restore(learner: Learner, folder: Path) -> tuple[int, Metrics]:
     saved = load_checkpoint(newest, policy=learner.policy, optimizer=learner.optimizer)
     learner.restore(saved["learner"])
     return saved["step"], saved["evaluation"]
+
+
+def _forget_evaluations(folder: Path, step: int) -> None:
+    """Remove what was measured on weights that are about to be computed again."""
+    for path in folder.glob("evals/step_*"):
+        if int(path.name.removeprefix("step_")) > step:
+            shutil.rmtree(path)
 
 
 def _evaluate(learner: Learner, plan: Plan, step: int, log: MetricsLog) -> Metrics:
