@@ -1,0 +1,123 @@
+"""Waiting for a program while its time and memory are measured from outside.
+
+The program and all its descendants are the only other processes that the zygote's `/proc` shows, so
+both are summed over the whole tree. What is polled here is exact in CPU time to `_TICK`; behind
+it stand the kernel's own limits for each process (`program.confine`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+_TICK = 0.05
+_PAGE = os.sysconf("SC_PAGESIZE")
+_HERTZ = os.sysconf("SC_CLK_TCK")
+
+
+def own_address_space() -> int:
+    """Bytes of address space that this process has reserved, which every child starts with."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[0]) * _PAGE
+    except OSError:
+        return 256 << 20
+
+
+def watch(pidfd: int, request: dict[str, Any], control: Any, host: int) -> tuple[str | None, float]:
+    """Wait until the program ends, and kill it where it goes too far.
+
+    Returns:
+        What it was killed for (`wall`, `cpu`, `memory`, `host`, or None), and the CPU seconds seen.
+    """
+    deadline = time.monotonic() + request["wall_seconds"]
+    poll = select.poll()
+    for fd in (pidfd, control.fileno(), host):
+        poll.register(fd, select.POLLIN)
+    cpu = 0.0
+    killed: str | None = None
+    while killed is None:
+        left = deadline - time.monotonic()
+        events = {fd for fd, _ in poll.poll(max(0.0, min(left, _TICK)) * 1000)}
+        if host in events:
+            os._exit(0)
+        if pidfd in events:
+            return None, cpu
+        if control.fileno() in events:
+            if not control.recv(16):
+                os._exit(0)
+            killed = "host"
+        else:
+            memory, cpu = _measure()
+            killed = _exceeded(request, left, cpu, memory)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    return killed, cpu
+
+
+def _exceeded(request: dict[str, Any], left: float, cpu: float, memory: int) -> str | None:
+    if cpu > request["cpu_seconds"]:
+        return "cpu"
+    if memory > request["memory_bytes"] and _shared_out() > request["memory_bytes"]:
+        return "memory"
+    return "wall" if left <= 0 else None
+
+
+def _measure() -> tuple[int, float]:
+    """Resident bytes that are not file pages, and CPU seconds, of the whole tree."""
+    memory, ticks = 0, 0
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            memory += _resident(pid)
+            ticks += sum(int(field) for field in _stat(pid)[11:15])
+    return memory, ticks / _HERTZ
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields after the name, which may hold anything."""
+    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            pages = file.read().split()
+    except OSError:  # it has just ended
+        return 0
+    return (int(pages[1]) - int(pages[2])) * _PAGE
+
+
+def _shared_out() -> int:
+    """The same memory with pages shared between copies counted once (slower)."""
+    total = 0
+    for pid in descendants(os.getpid()):
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+                lines = file.read().splitlines()
+            sizes = [int(x.split()[1]) for x in lines if x.startswith("Pss_Anon:")]
+            total += 1024 * sum(sizes)
+        except OSError:  # it hid itself with PR_SET_DUMPABLE: it pays for shared pages in full
+            total += _resident(pid)
+    return total
+
+
+def descendants(root: int) -> Iterator[int]:
+    """Process ids below `root`: all others, where `root` is process 1 of its own namespace."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    if root == 1:
+        yield from (pid for pid in pids if pid != 1)
+        return
+    parents = {}
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError):
+            parents[pid] = int(_stat(pid)[1])
+    below = {root}
+    for pid in sorted(parents):
+        if parents[pid] in below:
+            below.add(pid)
+            yield pid

@@ -1,0 +1,314 @@
+"""The warm interpreter: makes one confined child a request, watches it, and says how it ended.
+
+    host (rlvr) -> launcher -> zygote, process 1 of its namespaces -> program, process 1 of its own
+
+The zygote never sees a program's source, input or output: those travel between host and program
+through descriptors that it only hands on, so nothing of one program lies in the memory that the
+next one is copied from. It does know how the program ended, from `waitpid`.
+
+When the host dies, however it dies, its pidfd wakes the zygote, which ends; when the zygote dies,
+the kernel kills everything in its pid namespace.
+
+Messages on the control socket (SEQPACKET, JSON): the first one from here says `ready`, what was
+`reached` and what is `missing`. A request names the role, the limits, and brings descriptors;
+its answer says `status` (as from `wait4`), CPU and wall seconds, whether the zygote `killed` it and
+for what, and how far the child came (`progress`). `kill` ends the running program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import site
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from . import kernel, program, view, watch  # noqa: TID251
+
+_OUTER = (
+    kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWUTS
+    | kernel.CLONE_NEWCGROUP
+)
+_PER_PROGRAM = kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC
+_SPACES = ("pid", "mount", "net", "ipc", "uts", "cgroup")
+_OVERFLOW_ID = 65534  # who programs are outside, where the host is root
+_WARM = [
+    "abc",
+    "bisect",
+    "collections",
+    "copy",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "enum",
+    "fractions",
+    "functools",
+    "heapq",
+    "io",
+    "itertools",
+    "json",
+    "math",
+    "operator",
+    "random",
+    "re",
+    "statistics",
+    "string",
+    "struct",
+    "time",
+    "traceback",
+    "typing",
+]
+
+
+class Settings:
+    """What the zygote knows once it stands, read by every child."""
+
+    def __init__(self) -> None:
+        self.namespaces = False
+        self.change_user = False
+        self.user_id = view.USER_ID
+        self.own_bytes = 0
+        self.reached: list[str] = []
+        self.missing: list[str] = []
+        self.filter = kernel.SeccompFilter()
+
+
+def main() -> None:
+    """Start: `argv[1]` is JSON with `host` (its pid), `folders`, `python_path`, `preload`;
+    `argv[3]` is the number of the control socket.
+    """
+    control = socket.socket(fileno=int(sys.argv[3]))
+    try:
+        config = json.loads(sys.argv[1])
+        host = os.pidfd_open(config["host"])
+        _launch(control, host, config)
+    except BaseException as error:
+        _say(control, {"failed": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+
+
+def _launch(control: socket.socket, host: int, config: dict[str, Any]) -> None:
+    """Clone the zygote into its namespaces, map its users, and wait for its end."""
+    if not kernel.SUPPORTED:
+        raise OSError(f"machine {os.uname().machine} is not supported")
+    settings = Settings()
+    user, group = os.geteuid(), os.getegid()
+    go_read, go_write = os.pipe()
+    pid, own_user_space = _clone_zygote(settings)
+    if pid == 0:
+        os.close(go_write)
+        kernel.die_with_parent()
+        if os.read(go_read, 1) != b"g":
+            os._exit(1)
+        os.close(go_read)
+        _zygote(control, host, config, settings, own_user_space)
+        os._exit(0)
+    control.close()
+    if own_user_space:
+        _map_users(pid, user, group)
+    os.write(go_write, b"g")
+    os.waitpid(pid, 0)
+    os._exit(0)
+
+
+def _clone_zygote(settings: Settings) -> tuple[int, bool]:
+    """Try a user namespace first, as root too: there the limit on processes binds."""
+    problems = []
+    for flags, own_user_space in ((_OUTER | kernel.CLONE_NEWUSER, True), (_OUTER, False)):
+        try:
+            pid, _ = kernel.fork_into(flags)
+        except OSError as error:
+            problems.append(f"{'with' if own_user_space else 'without'} a user namespace: {error}")
+            continue
+        settings.namespaces = True
+        settings.reached += (["user"] if own_user_space else []) + list(_SPACES)
+        return pid, own_user_space
+    settings.missing.append(f"namespaces {', '.join(_SPACES)} ({'; '.join(problems)})")
+    return kernel.fork_into(0)[0], False
+
+
+def _map_users(pid: int, user: int, group: int) -> None:
+    """Root keeps 0 and gets one unprivileged id more; an ordinary user has only its own."""
+    folder = f"/proc/{pid}"
+    inner = view.USER_ID
+    if user == 0:
+        try:
+            text = f"0 0 1\n{inner} {_OVERFLOW_ID} 1"
+            _write(f"{folder}/uid_map", text)
+            _write(f"{folder}/gid_map", text)
+            return
+        except PermissionError:
+            pass  # root of a user namespace that has only the one id
+    _write(f"{folder}/uid_map", f"{inner} {user} 1")
+    _write(f"{folder}/setgroups", "deny")
+    _write(f"{folder}/gid_map", f"{inner} {group} 1")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def _zygote(
+    control: socket.socket,
+    host: int,
+    config: dict[str, Any],
+    settings: Settings,
+    own_user_space: bool,
+) -> None:
+    _warm_up(config)
+    if settings.namespaces:
+        _own_the_namespaces(settings, config, own_user_space)
+    else:
+        kernel.become_subreaper()
+    _step(settings, "capabilities", _bound_capabilities)
+    kernel.set_dumpable(False)
+    settings.reached += ["no_new_privs", "seccomp", "rlimits"]
+    settings.own_bytes = watch.own_address_space()
+    gc.collect()
+    gc.freeze()
+    _say(control, {"ready": True, "reached": settings.reached, "missing": settings.missing})
+    if not settings.missing or config["allow_weaker"]:
+        _serve(control, host, settings)
+
+
+def _own_the_namespaces(settings: Settings, config: dict[str, Any], own_user_space: bool) -> None:
+    settings.change_user = os.geteuid() == 0
+    if settings.change_user and not own_user_space:
+        settings.user_id = _OVERFLOW_ID
+    if settings.change_user:
+        with contextlib.suppress(PermissionError):
+            os.setgroups([])
+    if own_user_space:  # never without: this is a setting of the whole machine then
+        with contextlib.suppress(OSError):
+            _write("/proc/sys/user/max_user_namespaces", "0")
+    socket.sethostname("sandbox")
+    folders = [*config["folders"], *config["python_path"]]
+    before = len(settings.missing)
+    _step(settings, "private root", lambda: view.build_root(folders))
+    settings.namespaces = len(settings.missing) == before
+
+
+def _bound_capabilities() -> None:
+    try:
+        kernel.drop_bounding_set()
+        kernel.lock_securebits()
+    except PermissionError:
+        if os.geteuid() == 0:
+            raise  # an ordinary user without a user namespace has none to drop
+
+
+def _step(settings: Settings, name: str, action: Any) -> None:
+    try:
+        action()
+    except OSError as error:
+        settings.missing.append(f"{name} ({error})")
+    else:
+        settings.reached.append(name)
+
+
+def _warm_up(config: dict[str, Any]) -> None:
+    """Import and compile what programs use, so that their copies have it."""
+    site.setquit()
+    site.sethelper()
+    sys.path.extend(config["python_path"])
+    for name in [*_WARM, *config["preload"]]:
+        importlib.import_module(name)
+    exec(compile("def f(x):\n    return [x]\nf(1)", "<warm>", "exec"), {})  # noqa: S102
+
+
+def _say(control: socket.socket, message: dict[str, Any]) -> None:
+    control.send(json.dumps(message).encode())
+
+
+def _serve(control: socket.socket, host: int, settings: Settings) -> None:
+    """Answer requests until the host is gone."""
+    for message, received in _messages(control, host):
+        if message == b"kill":
+            continue  # it crossed our answer on the way
+        try:
+            answer = _one_program(json.loads(message), received, control, host, settings)
+        except OSError as error:
+            answer = {"failed": str(error)}
+            for fd in received:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        _say(control, answer)
+
+
+def _messages(control: socket.socket, host: int) -> Iterator[tuple[bytes, list[int]]]:
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(host, select.POLLIN)
+    while True:
+        if any(fd == host for fd, _ in poll.poll()):
+            os._exit(0)
+        message, received, _, _ = socket.recv_fds(control, 65536, 16)
+        if not message:
+            os._exit(0)
+        yield message, received
+
+
+def _one_program(
+    request: dict[str, Any],
+    received: list[int],
+    control: socket.socket,
+    host: int,
+    settings: Settings,
+) -> dict[str, Any]:
+    started = time.monotonic()
+    status_read, status_write = os.pipe()
+    flags = _PER_PROGRAM if settings.namespaces else 0
+    try:
+        pid, pidfd = kernel.fork_into(flags)
+    except OSError:
+        os.close(status_read)
+        os.close(status_write)
+        raise
+    if pid == 0:
+        program.enter(settings, request, received, status_write)
+    for fd in (*received, status_write):
+        os.close(fd)
+    killed, seen = watch.watch(pidfd, request, control, host)
+    _, status, usage = os.wait4(pid, 0)
+    os.close(pidfd)
+    if not settings.namespaces:
+        _sweep(pid)
+    progress = os.read(status_read, 600).decode("utf-8", "replace")
+    os.close(status_read)
+    return {
+        "status": status,
+        "killed": killed,
+        "cpu": max(seen, usage.ru_utime + usage.ru_stime),
+        "wall": time.monotonic() - started,
+        "progress": progress,
+    }
+
+
+def _sweep(leader: int) -> None:
+    """Without a pid namespace: end what the program left behind, as far as it can be found."""
+    deadline = time.monotonic() + 2.0
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+        for pid in watch.descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.001)

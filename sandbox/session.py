@@ -1,0 +1,282 @@
+"""A program that is loaded once and then called, and trusted tests that call it.
+
+`Session.call` decodes the program's values in this process; `run_tests` leaves even that to a
+tester in a sandbox of its own, so that no reply, however made, costs this process time or memory.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
+
+from rlvr.errors import RlvrError, SandboxError
+from rlvr.sandbox.guest import values
+from rlvr.sandbox.limits import Limits, RunStatus
+from rlvr.sandbox.slot import Ending, Slot, SlotDied
+
+_LOADED = values.encode(("loaded", ()))[:-5]  # how every reply begins that says so
+_SMALL = 1 << 16
+
+
+class CallFailed(RlvrError):
+    """The program did not give a value; its doing, not the sandbox's.
+
+    Attributes:
+        kind: `syntax` (it does not compile), `raise` (it raised; it can be called again), `exit`
+            (it asked to end), `gone` (its process ended), `refused` (no plain value came back).
+        status: how the process ended, where it did.
+        error: the name of the exception's type, where there was one.
+    """
+
+    def __init__(
+        self, kind: str, message: str, status: RunStatus | None = None, error: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.status = status
+        self.error = error
+
+
+class Session:
+    """A loaded program. Made by `LocalSandbox.session`; a context manager.
+
+    Attributes:
+        isolation: what holds it, by name.
+
+    Raises:
+        CallFailed: the source does not compile or load.
+        SlotDied: the machinery failed.
+    """
+
+    def __init__(
+        self, slot: Slot, source: bytes, limits: Limits, release: Callable[[bool], None]
+    ) -> None:
+        self._slot = slot
+        self._limits = limits
+        self._release = release
+        self._ending: Ending | None = None
+        self.isolation = slot.isolation
+        requests, self.to_program = os.pipe()
+        self.from_program, replies = os.pipe()
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            slot.begin("session", limits, [null, null, null, requests, replies])
+        except BaseException:
+            self._close_pipes()
+            raise
+        finally:
+            for fd in (null, requests, replies):
+                os.close(fd)
+        self._frames = values.frames(self._read)
+        try:
+            self.names = self._load(source)
+        except BaseException as error:
+            self.finish(healthy=isinstance(error, CallFailed))
+            raise
+
+    def _load(self, source: bytes) -> bytes:
+        self._write(values.frame(source))
+        body = self._reply()
+        if body.startswith(_LOADED):
+            return body
+        self._fail(*_small_reply(body))
+
+    def call(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}) -> Any:
+        """Call a function that the program defines, with plain values.
+
+        Raises:
+            CallFailed: it raised, ended, ran into a limit, or returned no plain value.
+            Refused: an argument is no plain value.
+        """
+        self._write(values.frame(values.encode(("call", name, list(args), dict(kwargs)))))
+        body = self._reply()
+        try:
+            tag, first, second = values.decode(body)
+        except (ValueError, TypeError) as error:
+            raise CallFailed("refused", f"the reply cannot be read: {error}") from None
+        if tag == "ok":
+            return first
+        self._fail(tag, first, second)
+
+    def _fail(self, tag: Any, first: Any, second: Any) -> NoReturn:
+        """Raise what a reply says; `exit` and `syntax` end the session."""
+        names = [str(n) for n in first] if isinstance(first, list) else [str(first)]
+        error = names[0] if names else ""
+        status = RunStatus.MEMORY_LIMIT if error == "MemoryError" else None
+        if tag == "raise":
+            raise CallFailed("raise", f"{error}: {second}", status, error)
+        if tag in ("exit", "syntax"):
+            raise CallFailed(tag, f"{error}: {second}", status, error)
+        raise CallFailed("refused", error or "the reply cannot be read")
+
+    def _reply(self) -> bytes:
+        try:
+            body = next(self._frames, None)
+        except values.Refused as error:
+            raise CallFailed("refused", str(error)) from None
+        if body is not None:
+            return body
+        ending = self.finish()
+        raise CallFailed("gone", describe(ending, self._limits), ending.status(self._limits))
+
+    def _read(self, count: int) -> bytes:
+        left = self._slot.busy_until - time.monotonic()
+        ready, _, _ = select.select([self.from_program], [], [], max(0.0, left))
+        if not ready:
+            raise SlotDied("the sandbox let a program run past its wall limit")
+        return os.read(self.from_program, count)
+
+    def _write(self, data: bytes) -> None:
+        if self._ending is not None:
+            raise CallFailed("gone", "the session has ended", self._ending.status(self._limits))
+        view = memoryview(data)
+        os.set_blocking(self.to_program, False)
+        while view:
+            left = self._slot.busy_until - time.monotonic()
+            _, ready, _ = select.select([], [self.to_program], [], max(0.0, left))
+            if not ready:
+                raise SlotDied("the sandbox let a program run past its wall limit")
+            try:
+                view = view[os.write(self.to_program, view) :]
+            except BrokenPipeError:
+                return  # the end of the program shows when its reply is read
+
+    def finish(self, healthy: bool = True) -> Ending:
+        """End the program and say how it ended: by itself, by a limit, or now by us.
+
+        Raises:
+            SlotDied: the machinery failed.
+        """
+        if self._ending is None:
+            self._slot.kill_program()
+            try:
+                self._ending = self._slot.finish()
+            except BaseException:
+                healthy = False
+                raise
+            finally:
+                self._close_pipes()
+                self._release(healthy)
+        return self._ending
+
+    def _close_pipes(self) -> None:
+        os.close(self.to_program)
+        os.close(self.from_program)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.finish()
+
+
+def _small_reply(body: bytes) -> tuple[Any, Any, Any]:
+    try:
+        tag, first, second = values.decode(body[:_SMALL])
+    except (ValueError, TypeError):
+        return "refused", "the program's first word cannot be read", ""
+    return tag, first, second
+
+
+class TesterSandbox(Protocol):
+    """What `run_tests` needs of the sandbox that the tests run in."""
+
+    def _acquire(self) -> Slot: ...
+
+    def _release(self, slot: Slot, healthy: bool) -> None: ...
+
+
+def run_tests(
+    tester: TesterSandbox, session: Session, spec: Mapping[str, Any], limits: Limits
+) -> tuple[dict[str, Any] | None, Ending, Ending]:
+    """Run trusted tests in a sandbox of their own against a loaded program.
+
+    The program never meets the tests: it sees the arguments of one call at a time.
+
+    Args:
+        tester: where the tests run; not the sandbox of the program.
+        session: the program; it is finished afterwards.
+        spec: what `guest.tester` reads.
+        limits: for the tests.
+
+    Returns:
+        The tester's report (None where the tester itself ran into a limit), how the tester ended,
+        and how the program ended.
+
+    Raises:
+        SandboxError: the machinery failed.
+    """
+    slot = tester._acquire()
+    healthy = False
+    try:
+        report = _drive(slot, session, {**spec, "names": session.names}, limits)
+        ending = slot.finish()
+        program = session.finish()
+        healthy = True
+    finally:
+        tester._release(slot, healthy)
+    return report, ending, program
+
+
+def _drive(
+    slot: Slot, session: Session, spec: Mapping[str, Any], limits: Limits
+) -> dict[str, Any] | None:
+    specs, to_tester = os.pipe()
+    from_tester, reports = os.pipe()
+    null = os.open(os.devnull, os.O_RDWR)
+    os.set_blocking(session.to_program, True)
+    theirs = [null, null, null, specs, reports, session.to_program, session.from_program]
+    try:
+        try:
+            slot.begin("tester", limits, theirs)
+        finally:
+            for fd in (null, specs, reports):
+                os.close(fd)
+        report: dict[str, Any] | None = None
+        if _feed(slot, to_tester, values.frame(values.encode(dict(spec)))):
+            frames = values.frames(lambda count: _await(slot, from_tester, count))
+            body = next(frames, None)
+            report = values.decode(body) if body is not None else None
+    except values.Refused as error:
+        raise SandboxError(f"the tests cannot be sent or reported: {error}") from error
+    finally:
+        os.close(to_tester)
+        os.close(from_tester)
+    return report
+
+
+def _feed(slot: Slot, fd: int, data: bytes) -> bool:
+    os.set_blocking(fd, False)
+    view = memoryview(data)
+    while view:
+        _, ready, _ = select.select([], [fd], [], max(0.0, slot.busy_until - time.monotonic()))
+        if not ready:
+            raise SlotDied("the tester's sandbox hangs")
+        try:
+            view = view[os.write(fd, view) :]
+        except BrokenPipeError:
+            return False
+    return True
+
+
+def _await(slot: Slot, fd: int, count: int) -> bytes:
+    ready, _, _ = select.select([fd], [], [], max(0.0, slot.busy_until - time.monotonic()))
+    if not ready:
+        raise SlotDied("the tester's sandbox hangs")
+    return os.read(fd, count)
+
+
+def describe(ending: Ending, limits: Limits) -> str:
+    """How a program ended, in words."""
+    if ending.killed == "cpu":
+        return f"it used more than {limits.cpu_seconds:g} s of processor time"
+    if ending.killed == "wall":
+        return f"it took longer than {limits.wall_seconds:g} s"
+    if ending.killed == "memory":
+        return f"it used more than {limits.memory_bytes >> 20} MiB of memory"
+    if ending.signal is not None:
+        return f"it was ended by signal {ending.signal}"
+    return f"it exited with code {ending.exit_code}"
