@@ -43,8 +43,11 @@ class MathVerifier(Verifier):
     worker_memory_bytes: ClassVar[int | None] = 4 << 30
 
     def __post_init__(self) -> None:
-        if not 0 < self.timeout < float("inf"):
-            raise ConfigError(f"timeout is {self.timeout!r}: expected a positive number of seconds")
+        number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
+        if not number or not 0 < self.timeout < float("inf"):
+            raise ConfigError(
+                f"verifier 'math': timeout is {self.timeout!r}: expected a positive number of seconds"
+            )
 
     @property
     def time_limit(self) -> float:
