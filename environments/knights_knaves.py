@@ -47,11 +47,12 @@ def knights_knaves(
     streaming: bool | None = None,
     verifier: Mapping[str, Any] | None = None,
 ) -> Environment:
-    """Who is a knight and who is a knave: `A:Bn B:Ak&Bn`.
+    """Who is a knight and who is a knave: `A:Bn B:Bk&Ak`.
 
     Args:
         people: how many, 2 to 8; with `data=FOLDER` it picks `kk_{people}ppl_{split}.parquet`.
-        depth: how deep statements nest: 0 is `B is a knave`, 1 joins two of them, and so on.
+        depth: how deep statements nest: 0 is `B is a knave`, 1 joins two of them (or denies that),
+            and so on.
         style: `short` (for tiny policies) or `text` (a chat message in words).
         reasoning: worked solutions try the assignments one by one, or give just the answer.
         size: number of tasks.
@@ -108,11 +109,12 @@ def _claim(speaker: int, people: int, depth: int, rng: Random) -> Any:
         person = rng.choice([other for other in range(people) if other != speaker])
         return _literal(person, rng)
     left, right = rng.sample(range(people), 2)
-    return [
+    joined = [
         rng.choice(["and", "or", "->", "<=>"]),
         _part(left, people, depth - 1, rng),
         _part(right, people, depth - 1, rng),
     ]
+    return ["not", joined] if rng.random() < 0.25 else joined
 
 
 def _part(person: int, people: int, depth: int, rng: Random) -> Any:

@@ -1,7 +1,7 @@
 """Knights-and-knaves puzzles and their worked solutions, in words and in a short notation.
 
-In the short notation `A:Bn B:Ak&Bn` reads: A says that B is a knave; B says that A is a knight and
-B is a knave. The signs are `& | > =` (and, or, if-then, if and only if) and `!` (not).
+In the short notation `A:Bn B:Bk&Ak` reads: A says that B is a knave; B says that B is a knight and
+A is a knight. The signs are `& | > =` (and, or, if-then, if and only if) and `!` (not).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MESSAGE = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>\n?|\Z)", re.DO
 
 
 def short_prompt(names: Sequence[str], statements: Sequence[Any]) -> str:
-    """`A:Bn B:Ak&Bn` and a line end."""
+    """`A:Bn B:Bk&Ak` and a line end."""
     said = (f"{name}:{_short(s, names)}" for name, s in zip(names, statements, strict=True))
     return " ".join(said) + "\n"
 
