@@ -46,7 +46,7 @@ class MathVerifier(Verifier):
         number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
         if not number or not 0 < self.timeout < float("inf"):
             raise ConfigError(
-                f"verifier 'math': timeout is {self.timeout!r}: expected a positive number of seconds"
+                f"verifier 'math': timeout is {self.timeout!r}: expected seconds above 0"
             )
 
     @property

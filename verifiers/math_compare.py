@@ -244,7 +244,9 @@ def _letters(text: str, with_text: bool = False) -> frozenset[str] | None:
     plain = _TEXT_COMMAND.sub(r"\1", text).strip()
     if not _CHOICES.match(plain):
         match = _CHOICE_AND_TEXT.match(plain) if with_text else None
-        return frozenset(match.group(1) or match.group(2)) if match else None
+        if match is None or re.search(r"\([A-J]\)|\b(?:or|not)\b", plain[match.end() :]):
+            return None
+        return frozenset(match.group(1) or match.group(2))
     if with_text and re.search(r"\bor\b", plain):
         return None
     return frozenset(re.findall(r"[A-J]", plain))

@@ -24,6 +24,7 @@ _MAX_DIGITS = 1000
 _MAX_EXPONENT_DIGITS = 5
 _MAX_FACTORIAL_DIGITS = 4
 _POINTS = 4
+_AGAIN_SECONDS = 0.1
 _DIGITS = 30
 _TOLERANCE = 1e-25
 _TOWER = re.compile(r"\^\s*\{?\s*[^{}^]*\d\s*\}?\s*\^|\^\{[^{}]*\d[^{}]*\^")
@@ -50,14 +51,19 @@ def at_most(seconds: float) -> Iterator[None]:
         yield
         return
 
+    running = True
+
     def stop(*_: object) -> None:
-        raise OutOfTime
+        if running:
+            raise OutOfTime
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again: an exception is lost where it meets a destructor or a garbage collection.
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
         yield
     finally:
+        running = False
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
 

@@ -16,7 +16,9 @@ _LETTER = re.compile(
 )
 _IN_BRACKETS = re.compile(r"\(([A-Z])\)")
 _MARKS = re.compile(r"\\text(?:bf|rm|it)?\{([^{}]*)\}|[*_$`{}]|\\[()\[\]]")
-_SEVERAL = re.compile(r"\b(?:or|and|not|maybe|either|both)\b|[,/&]\s*\(?[A-Z]\)?(?![a-z])")
+_SEVERAL = re.compile(
+    r"\(\s*[A-Z]\s*\)|(?:\b(?:or|and|not|maybe|but)\b|[,/&;])\s*(?:[a-z]+\s+){0,3}[A-Z](?![A-Za-z'])"
+)
 _TAIL_CHARS = 2000
 
 
@@ -99,7 +101,7 @@ def _one_letter(text: str) -> str | None:
     """The letter of `B`, `(B)`, `B) Paris`, `option B`; `None` where there are several."""
     text = _MARKS.sub(r"\1", text[:_TAIL_CHARS]).strip().rstrip(".")
     match = _LETTER.match(text)
-    if match is None or _SEVERAL.search(text[match.end() : match.end() + 20]):
+    if match is None or _SEVERAL.search(text, match.end()):
         return None
     return next(group for group in match.groups() if group).upper()
 
