@@ -21,10 +21,10 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def tasks_digest(tasks: Iterable[Task]) -> str:
-    """Of ids, prompts and answers, in order."""
+    """Of ids, prompts, answers and metadata, in order."""
     digest = hashlib.sha256()
     for task in tasks:
-        line = json.dumps([task.id, task.prompt, task.answer], default=repr)
+        line = json.dumps([task.id, task.prompt, task.answer, task.metadata], default=repr)
         digest.update(line.encode())
     return digest.hexdigest()[:16]
 

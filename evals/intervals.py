@@ -45,7 +45,7 @@ def mean_interval(
         return math.nan, math.nan
     array = np.asarray(values, dtype=np.float64)
     if array.min() < low or array.max() > high:
-        return _student(array, confidence)
+        return student_interval(array, confidence=confidence)
     scaled = (array - low) / (high - low)
     mean = float(scaled.mean())
     squares = float(((scaled - mean) ** 2).sum())
@@ -80,6 +80,29 @@ def bootstrap_interval(
     return float(left), float(right)
 
 
+def student_interval(
+    values: Sequence[float] | np.ndarray, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Student's t interval for the mean of values that nothing bounds, such as reward margins.
+
+    Args:
+        values: one for each task; finite.
+        confidence: nominal coverage.
+
+    Returns:
+        (low end, high end); NaN for no values, infinite for a single one.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) == 0:
+        return math.nan, math.nan
+    if len(array) == 1:
+        return -math.inf, math.inf
+    mean = float(array.mean())
+    error = float(array.std(ddof=1)) / math.sqrt(len(array))
+    half = float(stats.t.ppf(0.5 + confidence / 2.0, len(array) - 1)) * error
+    return mean - half, mean + half
+
+
 def _wilson(mean: float, size: float, confidence: float) -> tuple[float, float]:
     z = float(stats.norm.ppf(0.5 + confidence / 2.0))
     scale = 1.0 + z * z / size
@@ -87,12 +110,3 @@ def _wilson(mean: float, size: float, confidence: float) -> tuple[float, float]:
     half = z / scale * math.sqrt(max(0.0, mean * (1.0 - mean) / size + (z / (2.0 * size)) ** 2))
     # At 0 and 1 the ends are exactly those; rounding must not push the mean outside.
     return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
-
-
-def _student(array: np.ndarray, confidence: float) -> tuple[float, float]:
-    mean = float(array.mean())
-    if len(array) < 2:
-        return -math.inf, math.inf
-    error = float(array.std(ddof=1)) / math.sqrt(len(array))
-    half = float(stats.t.ppf(0.5 + confidence / 2.0, len(array) - 1)) * error
-    return mean - half, mean + half

@@ -84,7 +84,7 @@ def evaluate(
     """
     if n < 1:
         raise ConfigError(f"n is {n}: expected at least 1")
-    _check_k(ks, n, f"n is {n}")
+    check_k(ks, n, f"n is {n}")
     params = params or SamplingParams()
     tasks = choose_tasks(environment, limit)
     items = [
@@ -155,7 +155,7 @@ def grade(
     wanted = every_task if limit is None else every_task[:limit]
     tasks = completions.choose(wanted, n=n, partial=partial)
     counts = [n or len(completions.by_task[task.id]) for task in tasks]
-    _check_k(ks, max(counts), f"no task has more than {max(counts)} completions")
+    check_k(ks, max(counts), f"no task has more than {max(counts)} completions")
     items = [
         [_Item(task=task, index=i) for i in range(count)]
         for task, count in zip(tasks, counts, strict=True)
@@ -314,7 +314,12 @@ def _cut(items: list[list[_Item]], samples: int) -> list[list[_Item]]:
     return parts
 
 
-def _check_k(ks: Sequence[int], most: int, why: str) -> None:
+def check_k(ks: Sequence[int], most: int, why: str) -> None:
+    """Refuse a `k` above the completions that a task has.
+
+    Raises:
+        ConfigError: with `why` as its end.
+    """
     largest = max(check_ks(ks))
     if largest > most:
         raise ConfigError(f"k={largest} needs at least {largest} completions a task, and {why}")

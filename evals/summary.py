@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,19 +182,20 @@ def summarise(
         ConfigError: a `k` is below 1.
     """
     ks = check_ks(ks)
-    scores, outcomes, lengths = _collect(rollouts)
-    tasks = list(scores.values())
-    samples = sum(task.graded + task.errors for task in tasks)
+    table = TaskTable()
+    for rollout in rollouts:
+        table.add(rollout)
+    tasks = list(table.scores.values())
     names = metric_names(tasks, ks)
     metrics = {name: Estimate.of([task.metric(name) for task in tasks]) for name in names}
     return Summary(
         environment=environment,
         tasks=len(tasks),
-        samples=samples,
+        samples=table.samples,
         metrics=metrics,
-        outcomes=outcomes,
+        outcomes=table.outcomes,
         verifier_errors=sum(task.errors for task in tasks),
-        lengths=lengths.to_dict(samples),
+        lengths=table.lengths,
         notes=[*notes, *_notes(tasks, ks, metrics)],
         config=config or {},
         versions=versions or {},
@@ -212,11 +214,6 @@ def metric_names(tasks: Sequence[TaskScores], ks: Sequence[int]) -> list[str]:
     if rewards - {0.0, 1.0}:
         names += [f"best@{k}" for k in ks if k > 1]
     return names
-
-
-def task_scores(rollouts: Iterable[Rollout]) -> dict[str, TaskScores]:
-    """The samples of each task, by task id, in order of appearance."""
-    return _collect(rollouts)[0]
 
 
 def split_name(name: str) -> tuple[str, int]:
@@ -246,45 +243,50 @@ def check_ks(ks: Sequence[int]) -> list[int]:
     return sorted(set(ks))
 
 
-class _Lengths:
+class TaskTable:
+    """Rollouts added one by one, kept as what metrics need of them."""
+
     def __init__(self) -> None:
-        self.total = self.most = self.cut = 0
-        self.in_tokens = True
+        self.scores: dict[str, TaskScores] = {}
+        self._outcomes: Counter[Outcome] = Counter()
+        self._tokens = self._longest = self._cut = 0
+        self._tokens_known = True
 
     def add(self, rollout: Rollout) -> None:
-        completion = rollout.completion
-        if completion.text and not completion.token_ids:
-            self.in_tokens = False
-        self.cut += completion.finish_reason is FinishReason.LENGTH
-        self.total += len(completion.token_ids)
-        self.most = max(self.most, len(completion.token_ids))
-
-    def to_dict(self, samples: int) -> dict[str, Any]:
-        if not samples:
-            return {}
-        known = {"mean_tokens": self.total / samples, "max_tokens": self.most}
-        return (known if self.in_tokens else {}) | {"truncated": self.cut / samples}
-
-
-def _collect(
-    rollouts: Iterable[Rollout],
-) -> tuple[dict[str, TaskScores], dict[str, int], _Lengths]:
-    scores: dict[str, TaskScores] = {}
-    counts: dict[Outcome, int] = {}
-    lengths = _Lengths()
-    for rollout in rollouts:
-        verdict = rollout.verdict
-        counts[verdict.outcome] = counts.get(verdict.outcome, 0) + 1
-        lengths.add(rollout)
-        task = scores.setdefault(rollout.task.id, TaskScores(task_id=rollout.task.id))
+        """Count one more rollout."""
+        completion, verdict = rollout.completion, rollout.verdict
+        self._outcomes[verdict.outcome] += 1
+        self._tokens_known &= bool(completion.token_ids) or not completion.text
+        self._tokens += len(completion.token_ids)
+        self._longest = max(self._longest, len(completion.token_ids))
+        self._cut += completion.finish_reason is FinishReason.LENGTH
+        task = self.scores.setdefault(rollout.task.id, TaskScores(task_id=rollout.task.id))
         if verdict.reward is None:
             task.errors += 1
-            continue
+            return
         task.rewards.append(verdict.reward)
         task.correct.append(verdict.is_correct)
         task.answers.append(verdict.extracted)
-    outcomes = {outcome.value: counts[outcome] for outcome in Outcome if outcome in counts}
-    return scores, outcomes, lengths
+
+    @property
+    def samples(self) -> int:
+        """How many rollouts were added."""
+        return self._outcomes.total()
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """How many had which outcome, in the order of `Outcome`."""
+        return {item.value: self._outcomes[item] for item in Outcome if self._outcomes[item]}
+
+    @property
+    def lengths(self) -> dict[str, float]:
+        """`Summary.lengths`."""
+        if not self.samples:
+            return {}
+        found: dict[str, float] = {"truncated": self._cut / self.samples}
+        if self._tokens_known:
+            found |= {"mean_tokens": self._tokens / self.samples, "max_tokens": self._longest}
+        return found
 
 
 def _notes(
