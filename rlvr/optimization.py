@@ -18,7 +18,12 @@ class OptimizerSettings(Protocol):
     eps: float
     weight_decay: float
     warmup_steps: int
-    schedule: str
+
+    @property
+    def schedule(self) -> str:
+        """`constant`, `linear` or `cosine`."""
+        ...
+
     final_lr_fraction: float
     max_grad_norm: float
 
@@ -40,7 +45,7 @@ class Optimizer:
         self.total_steps = total_steps
         self.updates = 0
         self.parameters = trained
-        self.inner = torch.optim.AdamW(
+        self.inner: torch.optim.Optimizer = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": settings.weight_decay},
                 {"params": vectors, "weight_decay": 0.0},

@@ -6,10 +6,8 @@ tokenizer for laptops and tests. Leaves out sharding and adapters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import (
@@ -22,8 +20,18 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from rlvr.encoding import encode_prompt
 from rlvr.errors import ConfigError, UserError
-from rlvr.types import Prompt
+
+__all__ = [
+    "Policy",
+    "character_tokenizer",
+    "encode_prompt",
+    "load_policy",
+    "make_policy",
+    "save_policy",
+    "torch_dtype",
+]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -147,22 +155,6 @@ def save_policy(policy: Policy, folder: str | Path) -> None:
     """Write weights (`safetensors`), configuration and tokenizer, loadable by `transformers`."""
     policy.model.save_pretrained(folder, safe_serialization=True)
     policy.tokenizer.save_pretrained(str(folder))
-
-
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
-    """The token ids that a prompt becomes: the one place where prompts are tokenised.
-
-    Text is encoded as it stands (with the tokenizer's own special tokens at its beginning); chat
-    messages go through the chat template with its generation prompt, or, where the tokenizer has
-    none, are joined by blank lines.
-    """
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
-    if tokenizer.chat_template:
-        messages: Sequence[Any] = [dict(message) for message in prompt]
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return list(tokenizer("\n\n".join(m["content"] for m in prompt) + "\n\n")["input_ids"])
 
 
 def torch_dtype(name: str) -> torch.dtype:

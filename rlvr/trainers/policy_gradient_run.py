@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
-import torch
-
-from rlvr import registry
 from rlvr.config import Component
-from rlvr.errors import ConfigError
-from rlvr.policy import Policy, load_policy, make_policy
 from rlvr.protocols import Environment
-from rlvr.trainers.config import NEW, EvaluationConfig, PolicyGradientConfig, RunConfig
+from rlvr.trainers.components import initial_policy, load_component
+from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
 from rlvr.trainers.policy_gradient import PolicyGradientLearner, choose_verifier
 from rlvr.trainers.warm_start import check_tasks, warm_start
@@ -56,14 +51,6 @@ def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, boo
     return job
 
 
-def load_component(component: Component) -> Environment:
-    """The environment of a configuration, with at least one task."""
-    environment = cast(Environment, registry.environments.create(component.name, component.options))
-    if next(iter(environment.tasks), None) is None:
-        raise ConfigError(f"environment {component.name!r} has no tasks: its data is empty")
-    return environment
-
-
 def load_held_out(config: PolicyGradientConfig) -> Environment | None:
     """The environment of evaluations: the configured one, or the training one's test split."""
     if config.evaluation is None:
@@ -72,17 +59,6 @@ def load_held_out(config: PolicyGradientConfig) -> Environment | None:
         return load_component(config.evaluation.environment)
     options = {**config.environment.options, "split": "test"}
     return load_component(Component(name=config.environment.name, **options))
-
-
-def initial_policy(config: RunConfig, source: str | None = None) -> Policy:
-    """The policy that a run begins with: from `source`, from the configured place, or new."""
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if source is None and config.policy == NEW:
-        shape = config.new_policy.model_dump()
-        return make_policy(**shape, seed=config.seed, dtype=config.dtype, device=device)
-    return load_policy(source or config.policy, dtype=config.dtype, device=device)
 
 
 def make_plan(config: PolicyGradientConfig, folder: Path, name: str) -> Plan:

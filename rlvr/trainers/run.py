@@ -6,12 +6,12 @@ Everything that a user can get wrong is looked at (`prepare`) before anything is
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,15 +20,26 @@ import yaml
 from rlvr.config import load_mapping
 from rlvr.errors import UserError
 from rlvr.files import prepare_folder, write_text
-from rlvr.trainers.config import PolicyGradientConfig, RunConfig, output_folder, parse_config
-from rlvr.trainers.policy_gradient_run import prepare_policy_gradient
+from rlvr.trainers.config import (
+    DPOConfig,
+    PolicyGradientConfig,
+    RewardConfig,
+    RunConfig,
+    SupervisedConfig,
+    output_folder,
+    parse_config,
+)
 
 Job = Callable[[Path, bool], None]
 """`job(folder, resume)` does the run, everything that it needs having been loaded."""
 
-PREPARE: dict[type[RunConfig], Callable[[Any], Job]] = {
-    PolicyGradientConfig: prepare_policy_gradient,
+PREPARE: dict[type[RunConfig], str] = {
+    PolicyGradientConfig: "rlvr.trainers.policy_gradient_run:prepare_policy_gradient",
+    SupervisedConfig: "rlvr.trainers.sft_run:prepare_sft",
+    RewardConfig: "rlvr.trainers.reward:prepare_reward",
+    DPOConfig: "rlvr.trainers.dpo:prepare_dpo",
 }
+"""Who makes the job of a configuration, as `module:function`: a run imports what it needs."""
 MAY_CHANGE = {"steps", "checkpoint", "output"}
 """Keys that may differ when a run is resumed; any other change makes it another run."""
 
@@ -53,13 +64,24 @@ def run_training(
     folder = output_folder(config)
     check_folder(folder, config, resume=resume)
     make_repeatable(config)
-    job = PREPARE[type(config)](config)
+    job = prepare(config)
     prepare_folder(folder, "the run")
     with sole_owner(folder):
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write_text(folder / "config.yaml", text)
         job(folder, resume)
     return folder
+
+
+def prepare(config: RunConfig) -> Job:
+    """Load everything that a run needs; nothing is written.
+
+    Raises:
+        UserError: something that the configuration names cannot be loaded.
+    """
+    module, _, function = PREPARE[type(config)].partition(":")
+    make: Callable[[RunConfig], Job] = getattr(importlib.import_module(module), function)
+    return make(config)
 
 
 def check_folder(folder: Path, config: RunConfig, *, resume: bool) -> None:

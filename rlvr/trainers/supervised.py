@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
-from rlvr.batch import Batch, Example
+from rlvr.batch import Batch
 from rlvr.errors import DataError
 from rlvr.forward import score_tokens
 from rlvr.objectives.aggregation import aggregate
 from rlvr.objectives.supervised import cross_entropy
 from rlvr.optimization import Optimizer
-from rlvr.policy import Policy, encode_prompt
+from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
 from rlvr.trainers.config import OptimizerConfig
+from rlvr.trainers.given_run import encode_example
 from rlvr.trainers.loop import Clock, Metrics
 from rlvr.trainers.stream import Stream
 from rlvr.types import Prompt, Task
@@ -25,10 +24,11 @@ from rlvr.types import Prompt, Task
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A prompt and a completion worth imitating."""
+    """A prompt and a completion worth imitating; rows of one problem share an id."""
 
     prompt: Prompt
     completion: str
+    id: str = ""
 
 
 class SupervisedLearner:
@@ -71,7 +71,9 @@ class SupervisedLearner:
         tokenizer = self.policy.tokenizer
         with self.clock.part("update"):
             demonstrations = self.stream.take(self.batch_size)
-            batch = Batch.pack([encode(tokenizer, item) for item in demonstrations])
+            batch = Batch.pack(
+                [encode_example(tokenizer, item.prompt, item.completion) for item in demonstrations]
+            )
             totals = batch.totals
             loss_sum = 0.0
             for micro in batch.micro_batches(self.micro_batch_tokens):
@@ -101,20 +103,13 @@ class SupervisedLearner:
         self.optim.updates = state["updates"]
 
     def headline(self, metrics: Metrics) -> str:
-        """The loss, and pass@1 where it was measured."""
+        """The loss, and pass@1 or the held-out loss where they were measured."""
         shown = f"loss {metrics.get('loss', math.nan):.3f}"
+        if "eval/loss" in metrics:
+            shown += f", held-out loss {metrics['eval/loss']:.3f}"
         if "eval/pass@1" in metrics:
             shown += f", pass@1 {metrics['eval/pass@1']:.3f}"
         return shown
-
-
-def encode(tokenizer: PreTrainedTokenizerBase, item: Demonstration) -> Example:
-    """Token ids of a demonstration; the completion ends with the end-of-sequence token."""
-    completion = tokenizer(item.completion, add_special_tokens=False)["input_ids"]
-    return Example(
-        prompt_ids=tuple(encode_prompt(tokenizer, item.prompt)),
-        completion_ids=(*completion, tokenizer.eos_token_id),
-    )
 
 
 def worked_solution(task: Task) -> Demonstration:
@@ -129,4 +124,4 @@ def worked_solution(task: Task) -> Demonstration:
             f"task {task.id!r} has no worked solution (metadata 'solution'): "
             "a warm start needs an environment that writes them"
         )
-    return Demonstration(task.prompt, solution)
+    return Demonstration(task.prompt, solution, task.id)

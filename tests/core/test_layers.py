@@ -35,7 +35,7 @@ LAYERS = {
     "cli": 6,
     "conformance": 6,
 }
-HELPERS = {"config", "files", "progress", "seeds"}
+HELPERS = {"config", "encoding", "files", "progress", "seeds"}
 """Know nothing of rlvr but its errors; any layer above 0 may use them."""
 # Samplers and rollouts know environments and verifiers by their protocols only.
 FORBIDDEN = {(4, 1), (4, 2), (4, 3)}

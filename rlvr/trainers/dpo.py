@@ -1,0 +1,110 @@
+"""`rlvr train` with `algorithm: dpo`: the policy itself learns which completion is preferred.
+
+The reference is the policy that the run begins with. Its log-probabilities are computed once,
+before the first step, so that no second model is held; a resumed run computes them again, from the
+same weights in the same order, and gets the same numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rlvr.batch import Batch, Example
+from rlvr.errors import ConfigError
+from rlvr.forward import score_tokens
+from rlvr.objectives.aggregation import sequence_sums
+from rlvr.objectives.preference import dpo_loss
+from rlvr.progress import Progress
+from rlvr.trainers.components import initial_policy
+from rlvr.trainers.config import DPOConfig, PreferenceObjectiveConfig
+from rlvr.trainers.given_run import make_plan
+from rlvr.trainers.loop import fit
+from rlvr.trainers.pairs import (
+    EncodedPair,
+    Judge,
+    Judged,
+    PairLearner,
+    announce,
+    parts,
+    prepare_pairs,
+)
+
+
+def prepare_dpo(config: DPOConfig) -> Callable[[Path, bool], None]:
+    """Load everything that the run needs.
+
+    Raises:
+        UserError: something that it names cannot be loaded or used.
+    """
+    check_objective(config.objective)
+    policy = initial_policy(config)
+    train, held_out = prepare_pairs(config, policy)
+
+    def job(folder: Path, resume: bool) -> None:
+        learner = PairLearner(
+            config,
+            policy=policy,
+            judge=make_judge(policy.model, config.objective),
+            train=with_reference(policy.model, train, config.micro_batch_tokens),
+            held_out=with_reference(policy.model, held_out, config.micro_batch_tokens),
+        )
+        last = fit(learner, make_plan(config, folder), resume=resume)
+        announce("policy", folder, last)
+
+    return job
+
+
+def check_objective(settings: PreferenceObjectiveConfig) -> None:
+    """Try the loss on one pair.
+
+    Raises:
+        UserError: there is no such loss, or it does not take these settings.
+    """
+    one = torch.zeros(1)
+    try:
+        dpo_loss(one, one, one, one, **settings.model_dump())
+    except ValueError as error:
+        raise ConfigError(f"objective: {error}") from error
+
+
+def make_judge(model: PreTrainedModel, settings: PreferenceObjectiveConfig) -> Judge:
+    """The judge that compares a policy with the reference that the pairs carry."""
+
+    def judge(pairs: Sequence[EncodedPair]) -> Judged:
+        logps = completion_logps(model, [p.chosen for p in pairs] + [p.rejected for p in pairs])
+        chosen, rejected = logps[: len(pairs)], logps[len(pairs) :]
+        reference = torch.tensor([p.reference for p in pairs], device=logps.device).to(logps.dtype)
+        loss = dpo_loss(chosen, rejected, reference[:, 0], reference[:, 1], **settings.model_dump())
+        return Judged(loss, {"chosen_logp": chosen.detach(), "rejected_logp": rejected.detach()})
+
+    return judge
+
+
+def completion_logps(model: PreTrainedModel, examples: Sequence[Example]) -> Tensor:
+    """`[S]` float32: the log-probability of each completion, end of sequence included, in nats."""
+    batch = Batch.pack(examples)
+    scores = score_tokens(model, batch)
+    return sequence_sums(scores.logprobs, scores.sequence_ids, len(batch))
+
+
+def with_reference(
+    model: PreTrainedModel, pairs: Sequence[EncodedPair], max_tokens: int
+) -> list[EncodedPair]:
+    """The pairs with their log-probabilities under `model` as it is now, the longest first."""
+    scored: list[EncodedPair] = []
+    with torch.no_grad(), Progress("reference", len(pairs)) as progress:
+        for part in parts(pairs, max_tokens):
+            logps = completion_logps(model, [p.chosen for p in part] + [p.rejected for p in part])
+            both = logps.view(2, len(part)).T.tolist()
+            scored.extend(
+                dataclasses.replace(pair, reference=(chosen, rejected))
+                for pair, (chosen, rejected) in zip(part, both, strict=True)
+            )
+            progress.advance(len(part))
+    return scored
