@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlvr.verifiers.math_normal import as_interval, balanced
-from rlvr.verifiers.math_numbers import parse_number, same_number
+from rlvr.verifiers.math_numbers import parse_number, same_number, split_unit, units_agree
 
 MAX_CHARS = 2000
 _MAX_PARTS = 50
@@ -37,6 +37,7 @@ _ASSIGNMENT = re.compile(
 )
 _PLUS_MINUS = re.compile(r"\\pm|\\mp")
 _SEPARATOR = re.compile(r"\\text\{ ?,? ?(?:and|or) ?\}|,? (?:and|or) |;|\\cup(?![a-z])")
+_MATRIX = re.compile(r"\\begin\{[pbBvV]?matrix\}(.*)\\end\{[pbBvV]?matrix\}$")
 _CLOCK = re.compile(r"(\d{1,2}:\d\d) ?([ap])\.?m\.?$", re.IGNORECASE)
 _SOLVER = Callable[[str, str], bool]
 
@@ -124,6 +125,10 @@ def _compare_parts(
 
 def _compare_scalars(gold: str, answer: str, solve: _SOLVER | None) -> Comparison | None:
     """Two scalars. Of an assignment the value counts, and all values of a chain must agree."""
+    gold, gold_unit = split_unit(gold)
+    answer, unit = split_unit(answer)
+    if not units_agree(gold_unit, unit):
+        return Comparison(False, "structure", f"{unit}, not {gold_unit}")
     gold_values, values = _assigned(gold), _assigned(answer)
     plain_answer = values is None and "=" not in answer
     same_unknown = bool(gold_values and values) and _head(gold_values) == _head(values)
@@ -165,6 +170,11 @@ class _Shape:
 
 def _shape(text: str) -> _Shape:
     """A scalar, a bare list, or what brackets hold; `(`, `[` and `{` are told apart."""
+    matrix = _MATRIX.match(text)
+    if matrix:
+        rows = [row.split("&") for row in re.split(r"\\\\", matrix.group(1)) if row.strip()]
+        cells = [cell.strip() for row in rows for cell in row]
+        return _Shape(f"matrix of {' and '.join(str(len(row)) for row in rows)}", cells)
     text = as_interval(text)
     text = re.sub(r"^\\langle(.*)\\rangle$", r"(\1)", text)
     inner, kind = _bracketed(text)

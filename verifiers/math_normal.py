@@ -24,7 +24,7 @@ _REPLACEMENTS = (
     (re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])"), ""),
     (re.compile(r"\\(?:(?:display|text)style|(?:no)?limits)(?![A-Za-z])"), ""),
     (re.compile(r"\\! *"), ""),
-    (re.compile(r"\\(?:quad|qquad|,|;|:|>| )|~"), " "),
+    (re.compile(r"(?<!\\)\\(?:quad|qquad|,|;|:|>| )|~"), " "),
     (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset"),
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\(?:leqslant|leq)(?![A-Za-z])"), r"\\le"),
@@ -103,6 +103,7 @@ def to_latex(text: str) -> str:
     text = re.sub(r"\^\(([^()]*)\)", r"^{\1}", text)
     text = re.sub(r"\^(-?\d+(?:\.\d+)?)", r"^{\1}", text)
     text = text.replace("*", "\\cdot ")
+    text = re.sub(r"(?<![A-Za-z\\])i ?\(", r"i\\cdot (", text)  # not a function named i
     text = re.sub(r"(\d+(?:\.\d+)?)\^\\circ", r"(\\frac{\1\\pi}{180})", text)
     text = re.sub(r"\\text\{ ?(?:and|or) ?\}", ",", text)
     return text.strip()

@@ -27,6 +27,7 @@ _RECURRING = re.compile(r"([+-]?)(\d*)\.(\d*)\\overline\{(\d+)\}$")
 _NUMBER_AND_REST = re.compile(
     r"(.*?[\d}.])(\\%|%|\^\{?\\circ\}?|(?: |\\text\{)[^\d]*\S|[a-z]{2,}[23]?)$"
 )
+_TEXT_UNIT = re.compile(r"(.+?)(\\text\{[^{}]*\}(?:\^\{?\d\}?)?)$")
 _WORDS = re.compile(r"(?:[A-Za-z]+[.']?|/)(?: (?:[A-Za-z]+[.']?|/)){0,5}$")
 _SPELLINGS = {
     "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km",
@@ -90,7 +91,7 @@ def same_number(gold: Number, answer: Number) -> bool:
     A unit may be missing on one side; two known units must be the same. A percentage agrees with
     the same number without the sign, and with its hundredth part.
     """
-    if gold.unit in _UNITS and answer.unit in _UNITS and gold.unit != answer.unit:
+    if not units_agree(gold.unit, answer.unit):
         return False
     if gold.value == answer.value:
         return True
@@ -100,6 +101,23 @@ def same_number(gold: Number, answer: Number) -> bool:
     if percents == (False, True) and not gold.unit:
         return gold.value == answer.value / 100
     return False
+
+
+def units_agree(gold: str, answer: str) -> bool:
+    """Whether two units may stand for the same: only two known ones can disagree."""
+    known = gold.split("^")[0] in _UNITS and answer.split("^")[0] in _UNITS
+    return gold == answer or not known
+
+
+def split_unit(text: str) -> tuple[str, str]:
+    r"""An expression and the unit that follows it as `\text{...}`; the unit is empty without one.
+
+    >>> split_unit(r"2\sqrt{3}\text{ cm}^2")
+    ('2\\sqrt{3}', 'cm^2')
+    """
+    match = _TEXT_UNIT.match(text)
+    unit = _parse_unit(match.group(2)) if match else None
+    return (match.group(1).strip(), unit) if match and unit else (text, "")
 
 
 def _parse_value(text: str) -> Fraction | None:

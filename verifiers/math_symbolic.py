@@ -27,7 +27,7 @@ _POINTS = 4
 _AGAIN_SECONDS = 0.1
 _DIGITS = 30
 _TOLERANCE = 1e-25
-_TOWER = re.compile(r"\^\s*\{?\s*[^{}^]*\d\s*\}?\s*\^|\^\{[^{}]*\d[^{}]*\^")
+_TOWER = re.compile(r"\^\s*\d+\s*\^|\^\{[^{}]*\d\s*\^\s*\{?\s*\d")
 _COMMAND = re.compile(r"\\(?:begin|end)\{[a-z]*\}|\\(?!text)[A-Za-z]+")
 _FREE_WORD = re.compile(r"\\text|[A-Za-z]{5,}")
 
@@ -122,6 +122,8 @@ def _parse(text: str) -> Any:
         raise Undecided(f"a ratio or a time in {text[:60]!r}")
     if re.search(r"[\d)]_\{?\d", latex):  # the parser would drop the base
         raise Undecided(f"a number base in {text[:60]!r}")
+    if "\\approx" in latex:
+        raise Undecided(f"an approximation in {text[:60]!r}")
     if re.search(r"\\frac\{(?:d|\\partial)\b|\\frac\{d[a-z]?\}", latex):
         raise Undecided(f"a derivative in {text[:60]!r}")
     try:
