@@ -92,7 +92,8 @@ def program_synthesis(
 
 def _draw_affine(rng: Random) -> _Program:
     hidden = rng.sample([*range(-20, 0), *range(3, 100)], 8)
-    return _Program(_affine(rng, 99), "number", [0, 1, 2], hidden)
+    # From 18 on, what is shown of `b-a*x` is not negative either: one thing less to learn.
+    return _Program(_affine(rng, 18, 99), "number", [0, 1, 2], hidden)
 
 
 def _draw_composed(rng: Random) -> _Program | None:
@@ -111,7 +112,7 @@ def _draw_list(rng: Random) -> _Program | None:
             _Piece(f"{{0}}%{modulus}==0", lambda y: y % modulus == 0),
         ]
     )
-    change = _affine(rng, 9)
+    change = _affine(rng, 0, 9)
     mapped = _Piece(
         f"[{change.source.format('y')} for y in {{0}} if {kept.source.format('y')}]",
         lambda x: [change.call(y) for y in x if kept.call(y)],
@@ -121,8 +122,8 @@ def _draw_list(rng: Random) -> _Program | None:
     return _usable(_Program(piece, "list", inputs[:5], inputs[5:]))
 
 
-def _affine(rng: Random, largest: int) -> _Piece:
-    slope, offset = rng.randint(1, 9), rng.randint(0, largest)
+def _affine(rng: Random, low: int, high: int) -> _Piece:
+    slope, offset = rng.randint(1, 9), rng.randint(low, high)
     if rng.random() < 0.5:
         return _Piece(f"{slope}*{{0}}+{offset}", lambda x: slope * x + offset)
     return _Piece(f"{offset}-{slope}*{{0}}", lambda x: offset - slope * x)
@@ -132,7 +133,7 @@ def _number_piece(rng: Random) -> _Piece:
     n = rng.randint(2, 9)
     return rng.choice(
         [
-            _affine(rng, 9),
+            _affine(rng, 0, 9),
             _Piece("{0}*{0}", lambda x: x * x),
             _Piece(f"{{0}}//{n}", lambda x: x // n),
             _Piece(f"{{0}}%{n}", lambda x: x % n),
