@@ -26,6 +26,7 @@ from rlvr.sandbox.guest import values
 from rlvr.sandbox.limits import Limits, RunResult, RunStatus
 from rlvr.sandbox.session import CallFailed, Session
 from rlvr.sandbox.slot import Slot, SlotDied
+from rlvr.sandbox.waiting import readable
 
 T = TypeVar("T")
 _alive: weakref.WeakSet[LocalSandbox] = weakref.WeakSet()
@@ -166,22 +167,22 @@ class LocalSandbox:
         self._release(slot, True)
 
     def _acquire(self, fresh: bool = False) -> Slot:
-        stale: Slot | None = None
+        stale: list[Slot] = []
         with self._change:
             while True:
                 if self._free:
                     slot = self._free.pop()
-                    if not fresh:
+                    if not fresh and not slot.has_died():
                         return slot
                     self._all.discard(slot)
-                    stale = slot
+                    stale.append(slot)
                 if len(self._all) + self._starting < self._size:
                     self._starting += 1
                     break
                 self._change.wait()
-        if stale is not None:
-            stale.close()
         try:
+            for slot in stale:
+                slot.close()
             slot = self._start()
         finally:
             with self._change:
@@ -319,11 +320,17 @@ class _Exchange:
                 return
 
     def drain(self) -> None:
-        """Read what is left once every process of the program is dead."""
+        """Read what is left once every process of the program is dead.
+
+        Raises:
+            SlotDied: one of them is not, and holds on to its output.
+        """
         deadline = time.monotonic() + 5.0
         for name in ("stdout", "stderr"):
-            while name in self._pipes.ours and time.monotonic() < deadline:
-                select.select([self._pipes.ours[name]], [], [], 0.5)
+            while name in self._pipes.ours:
+                if time.monotonic() > deadline:
+                    raise SlotDied("the sandbox left a process of a program behind")
+                readable(self._pipes.ours[name], 0.5)
                 self._move(name)
 
     def _move(self, name: str) -> bool:

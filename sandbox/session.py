@@ -7,7 +7,6 @@ tester in a sandbox of its own, so that no reply, however made, costs this proce
 from __future__ import annotations
 
 import os
-import select
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
@@ -16,6 +15,7 @@ from rlvr.errors import RlvrError, SandboxError
 from rlvr.sandbox.guest import values
 from rlvr.sandbox.limits import Limits, RunStatus
 from rlvr.sandbox.slot import Ending, Slot, SlotDied
+from rlvr.sandbox.waiting import readable, writable
 
 _LOADED = values.encode(("loaded", ()))[:-5]  # how every reply begins that says so
 _SMALL = 1 << 16
@@ -74,7 +74,8 @@ class Session:
         try:
             self.names = self._load(source)
         except BaseException as error:
-            self.finish(healthy=isinstance(error, CallFailed))
+            if self.to_program >= 0:
+                self.finish(healthy=isinstance(error, CallFailed))
             raise
 
     def _load(self, source: bytes) -> bytes:
@@ -124,8 +125,7 @@ class Session:
 
     def _read(self, count: int) -> bytes:
         left = self._slot.busy_until - time.monotonic()
-        ready, _, _ = select.select([self.from_program], [], [], max(0.0, left))
-        if not ready:
+        if not readable(self.from_program, left):
             raise SlotDied("the sandbox let a program run past its wall limit")
         return os.read(self.from_program, count)
 
@@ -136,8 +136,7 @@ class Session:
         os.set_blocking(self.to_program, False)
         while view:
             left = self._slot.busy_until - time.monotonic()
-            _, ready, _ = select.select([], [self.to_program], [], max(0.0, left))
-            if not ready:
+            if not writable(self.to_program, left):
                 raise SlotDied("the sandbox let a program run past its wall limit")
             try:
                 view = view[os.write(self.to_program, view) :]
@@ -151,6 +150,8 @@ class Session:
             SlotDied: the machinery failed.
         """
         if self._ending is None:
+            if self.to_program < 0:
+                raise SlotDied("the sandbox failed during this session")
             self._slot.kill_program()
             try:
                 self._ending = self._slot.finish()
@@ -163,8 +164,10 @@ class Session:
         return self._ending
 
     def _close_pipes(self) -> None:
-        os.close(self.to_program)
-        os.close(self.from_program)
+        if self.to_program >= 0:
+            os.close(self.to_program)
+            os.close(self.from_program)
+        self.to_program = self.from_program = -1
 
     def __enter__(self) -> Session:
         return self
@@ -252,8 +255,7 @@ def _feed(slot: Slot, fd: int, data: bytes) -> bool:
     os.set_blocking(fd, False)
     view = memoryview(data)
     while view:
-        _, ready, _ = select.select([], [fd], [], max(0.0, slot.busy_until - time.monotonic()))
-        if not ready:
+        if not writable(fd, slot.busy_until - time.monotonic()):
             raise SlotDied("the tester's sandbox hangs")
         try:
             view = view[os.write(fd, view) :]
@@ -263,8 +265,7 @@ def _feed(slot: Slot, fd: int, data: bytes) -> bool:
 
 
 def _await(slot: Slot, fd: int, count: int) -> bytes:
-    ready, _, _ = select.select([fd], [], [], max(0.0, slot.busy_until - time.monotonic()))
-    if not ready:
+    if not readable(fd, slot.busy_until - time.monotonic()):
         raise SlotDied("the tester's sandbox hangs")
     return os.read(fd, count)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from typing import Any
 
 from rlvr.errors import SandboxError
 from rlvr.sandbox.limits import Limits, RunStatus
+from rlvr.sandbox.waiting import readable
 
 START_SECONDS = 30.0
 GRACE_SECONDS = 20.0
@@ -134,6 +134,10 @@ class Slot:
         """Process id of the launcher above the zygote."""
         return self.process.pid
 
+    def has_died(self) -> bool:
+        """Whether an idle zygote has ended: then its socket has something to say."""
+        return readable(self.control.fileno(), 0)
+
     def begin(self, role: str, limits: Limits, descriptors: Sequence[int]) -> None:
         """Start one program.
 
@@ -183,8 +187,7 @@ class Slot:
         )
 
     def _receive(self, timeout: float) -> dict[str, Any]:
-        ready, _, _ = select.select([self.control], [], [], timeout)
-        if not ready:
+        if not readable(self.control.fileno(), timeout):
             raise SlotDied(f"the sandbox's zygote gave no answer for {timeout:.0f} s")
         try:
             message = self.control.recv(65536)

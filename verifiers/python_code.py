@@ -11,9 +11,9 @@
 `task.metadata["code_prefix"]`, where present, is the prompt that an answer continues (HumanEval).
 
 What is expected never enters the interpreter that runs the answer. There, in one sandbox, the
-answer is loaded and its functions are called with one test's plain arguments at a time; the tests run in
-another sandbox, where a stand-in makes those calls and compares decoded, plain values. So an object
-that equals everything, an early exit with code 0, or a printed token is only a wrong answer.
+answer is loaded and its functions are called with one test's plain arguments at a time; the tests
+run in another sandbox, where a stand-in makes those calls and compares decoded, plain values. So an
+object that equals everything, an early exit with code 0, or a printed token is only a wrong answer.
 """
 
 from __future__ import annotations

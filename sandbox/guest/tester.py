@@ -75,6 +75,7 @@ class Suite:
         self.problem: str | None = None
         self.detail = ""
         self.error = ""
+        self.unfound: list[str] = []
         self.kinds = _announced(spec["names"])
         for name, kind in self.kinds.items():
             if kind.startswith("exception:"):
@@ -100,11 +101,18 @@ class Suite:
         elif isinstance(error, AssertionError):
             said = self.channel.last or str(error)
             self.fail("assertion", (what + said) if said else what.removesuffix(": "))
+        elif name := self.missing_from(error):
+            self.fail("missing", f"the code does not define {name}")
         elif isinstance(error, Unsupported) or self.channel.calls == 0:
             self.fail("test_error", f"{what}{type(error).__name__}: {error}")
         else:
             said = f"{self.channel.last}, then {type(error).__name__}: {error}"
             self.fail("assertion", what + said)
+
+    def missing_from(self, error: object) -> str | None:
+        """The name that the tests looked for in the candidate in vain, if that is the error."""
+        text = str(error)
+        return next((name for name in self.unfound if f"'{name}'" in text), None)
 
     def stopped(self, stop: Stop) -> None:
         """The candidate can no longer be called: the test that was under way has failed."""
@@ -325,6 +333,7 @@ def _pytest(suite: Suite) -> None:
 
     name = suite.spec["module"]
     sys.modules[name] = _solution_module(suite, name)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # others' plugins cost a second and more
     path = "test_solution.py"
     with open(path, "w", encoding="utf-8") as file:
         file.write(suite.spec["tests"])
@@ -344,8 +353,7 @@ def _solution_module(suite: Suite, name: str) -> ModuleType:
     def look_up(attribute: str) -> Any:
         scope: dict[str, Any] = {}
         if suite.namespace({attribute}, scope):
-            if not attribute.startswith("__"):
-                suite.fail("missing", f"the code does not define {attribute}")
+            suite.unfound.append(attribute)
             raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
         return scope[attribute]
 
@@ -366,8 +374,10 @@ class _Collector:
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
-            text = str(report.longrepr).strip().splitlines() or ["the tests do not import"]
-            self._suite.fail("test_error", text[-1])
+            text = str(report.longrepr).strip() or "the tests do not import"
+            if name := self._suite.missing_from(text):
+                self._suite.fail("missing", f"the code does not define {name}")
+            self._suite.fail("test_error", text.splitlines()[-1])
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
         error = call.excinfo.value if call.excinfo else None

@@ -3,8 +3,8 @@
 Encoded are exactly: None, bool, int, float (nan, infinities, -0.0), complex, str (lone surrogates
 too), bytes, bytearray, list, tuple, dict, set, frozenset, range, Decimal, Fraction, and the builtin
 types themselves. A subclass of one of them becomes the plain value, by the base type's own methods;
-an iterator is run to its end and arrives as a list iterator. Anything else is refused, or named by a
-number that only the side which owns it can look up (`Reference`). No code travels, and nothing is
+an iterator is run to its end and arrives as a list iterator. Anything else is refused, or named by
+a number that only the side which owns it can look up (`Reference`). No code travels, and nothing is
 ever pickled.
 
 Decoding is total: whatever the bytes, it returns a plain value or raises `Refused`. Size, depth and
@@ -84,6 +84,7 @@ _TYPES: dict[str, type[Any]] = {
         type(None),
     )
 }
+_TYPE_NAMES: dict[Any, str] = {kind: name for name, kind in _TYPES.items()}
 
 
 class _Encoder:

@@ -20,11 +20,16 @@ _PASSWD = f"root:x:0:0:root:/:/bin/sh\nsandbox:x:{USER_ID}:{USER_ID}:sandbox:/tm
 _GROUP = f"root:x:0:\nsandbox:x:{USER_ID}:\n"
 
 
-def build_root(folders: Sequence[str]) -> None:
+def build_root(folders: Sequence[str], packages: Sequence[str]) -> list[str]:
     """Make a new root of `SYSTEM` and `folders`, read-only, and let go of the old one.
 
     Args:
         folders: absolute paths to show as they are, such as Python's own prefix.
+        packages: folders to show under `/packages`; they may lie in the host's `/tmp`, which a
+            program's own hides.
+
+    Returns:
+        Where the packages are.
 
     Raises:
         OSError: a mount was refused.
@@ -37,6 +42,7 @@ def build_root(folders: Sequence[str]) -> None:
         "ld.so.cache": _read("/etc/ld.so.cache"),
     }
     shown = _without_nested([*_directories(SYSTEM), *(os.path.realpath(f) for f in folders)])
+    sources = [os.path.realpath(path) for path in packages]
     links = {path: os.readlink(path) for path in SYSTEM if os.path.islink(path)}
 
     # Two steps, so that folders under /tmp can be shown too: first everything moves to /old.
@@ -47,16 +53,17 @@ def build_root(folders: Sequence[str]) -> None:
     os.mkdir("/new")
     kernel.mount("tmpfs", "/new", "tmpfs", _SCRATCH, "mode=755,size=1m")
     for path in shown:
-        os.makedirs("/new" + path, exist_ok=True)
-        kernel.mount("/old" + path, "/new" + path, None, kernel.MS_BIND | kernel.MS_REC)
-        kernel.restrict_mount("/new" + path, _SEALED)
+        _show(path, path)
+    places = [f"/packages/{number}" for number in range(len(packages))]
+    for path, place in zip(sources, places, strict=True):
+        _show(path, place)
     for path, destination in links.items():
         os.symlink(destination, "/new" + path)
     _make_devices()
     for name, content in system_files.items():
         _write(f"/new/etc/{name}", content)
     for name in ("proc", "tmp"):
-        os.mkdir(f"/new/{name}")
+        os.makedirs(f"/new/{name}", exist_ok=True)
     kernel.mount("proc", "/new/proc", "proc", _SEALED & ~1 | kernel.MS_NOEXEC)
 
     os.chdir("/new")
@@ -64,6 +71,13 @@ def build_root(folders: Sequence[str]) -> None:
     kernel.unmount(".")
     os.chdir("/")
     kernel.mount("none", "/", None, kernel.MS_REMOUNT | kernel.MS_BIND | _SEALED)
+    return places
+
+
+def _show(path: str, place: str) -> None:
+    os.makedirs("/new" + place, exist_ok=True)
+    kernel.mount("/old" + path, "/new" + place, None, kernel.MS_BIND | kernel.MS_REC)
+    kernel.restrict_mount("/new" + place, _SEALED)
 
 
 def private_mounts(scratch_bytes: int) -> None:

@@ -168,11 +168,13 @@ def _zygote(
     settings: Settings,
     own_user_space: bool,
 ) -> None:
-    _warm_up(config)
+    _warm_up(_WARM)
     if settings.namespaces:
         _own_the_namespaces(settings, config, own_user_space)
     else:
         kernel.become_subreaper()
+    sys.path.extend(config["python_path"])
+    _warm_up(config["preload"])
     _step(settings, "capabilities", _bound_capabilities)
     kernel.set_dumpable(False)
     settings.reached += ["no_new_privs", "seccomp", "rlimits"]
@@ -185,9 +187,9 @@ def _zygote(
 
 
 def _own_the_namespaces(settings: Settings, config: dict[str, Any], own_user_space: bool) -> None:
-    settings.change_user = os.geteuid() == 0
-    if settings.change_user and not own_user_space:
+    if not own_user_space:
         settings.user_id = _OVERFLOW_ID
+    settings.change_user = os.geteuid() == 0 and _is_mapped(settings.user_id)
     if settings.change_user:
         with contextlib.suppress(PermissionError):
             os.setgroups([])
@@ -195,10 +197,19 @@ def _own_the_namespaces(settings: Settings, config: dict[str, Any], own_user_spa
         with contextlib.suppress(OSError):
             _write("/proc/sys/user/max_user_namespaces", "0")
     socket.sethostname("sandbox")
-    folders = [*config["folders"], *config["python_path"]]
-    before = len(settings.missing)
-    _step(settings, "private root", lambda: view.build_root(folders))
-    settings.namespaces = len(settings.missing) == before
+    packages = config["python_path"]
+
+    def build() -> None:
+        config["python_path"] = view.build_root(config["folders"], packages)
+
+    settings.namespaces = _step(settings, "private root", build)
+
+
+def _is_mapped(user: int) -> bool:
+    """Whether this user namespace knows `user`, so that a process can become it."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        ranges = [[int(part) for part in line.split()] for line in file]
+    return any(first <= user < first + count for first, _, count in ranges)
 
 
 def _bound_capabilities() -> None:
@@ -210,21 +221,21 @@ def _bound_capabilities() -> None:
             raise  # an ordinary user without a user namespace has none to drop
 
 
-def _step(settings: Settings, name: str, action: Any) -> None:
+def _step(settings: Settings, name: str, action: Any) -> bool:
     try:
         action()
     except OSError as error:
         settings.missing.append(f"{name} ({error})")
-    else:
-        settings.reached.append(name)
+        return False
+    settings.reached.append(name)
+    return True
 
 
-def _warm_up(config: dict[str, Any]) -> None:
+def _warm_up(names: list[str]) -> None:
     """Import and compile what programs use, so that their copies have it."""
     site.setquit()
     site.sethelper()
-    sys.path.extend(config["python_path"])
-    for name in [*_WARM, *config["preload"]]:
+    for name in names:
         importlib.import_module(name)
     exec(compile("def f(x):\n    return [x]\nf(1)", "<warm>", "exec"), {})  # noqa: S102
 
