@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlvr.errors import DataError
-from rlvr.evals.intervals import bootstrap_interval, mean_interval
+from rlvr.evals.intervals import bootstrap_interval, difference_interval
 from rlvr.evals.load import Evaluation, load_evaluation
 from rlvr.evals.summary import TaskScores
 from rlvr.evals.text import number, table
@@ -27,7 +27,7 @@ class Difference:
         a: mean in A.
         b: mean in B.
         difference: `b - a`.
-        low: low end of its 95% interval (`rlvr.evals.intervals.mean_interval` on [-1, 1]).
+        low: low end of its 95% interval (`rlvr.evals.intervals.difference_interval`).
         high: high end of it.
         bootstrap_low: low end of the percentile bootstrap's interval.
         bootstrap_high: high end of it.
@@ -120,7 +120,7 @@ def difference(metric: str, pairs: Sequence[tuple[TaskScores, TaskScores]]) -> D
     values = [(a.metric(metric), b.metric(metric)) for a, b in pairs]
     values = [(a, b) for a, b in values if not math.isnan(a) and not math.isnan(b)]
     differences = [b - a for a, b in values]
-    low, high = mean_interval(differences, low=-1.0, high=1.0)
+    low, high = difference_interval(differences)
     bootstrap_low, bootstrap_high = bootstrap_interval(differences)
     return Difference(
         metric=metric,

@@ -18,11 +18,11 @@ _RESAMPLES = 10_000
 
 
 def mean_interval(
-    values: Sequence[float], *, low: float = 0.0, high: float = 1.0, confidence: float = 0.95
+    values: Sequence[float] | np.ndarray, *, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """An interval for the mean over all tasks that might have been drawn.
+    """An interval for the mean over all tasks that might have been drawn, of values in [0, 1].
 
-    With `m` values scaled to [0, 1], mean `p` and sum of squares `S` about it, the dispersion
+    With `m` values of mean `p`, and `S` the sum of squares about it, the dispersion
 
         phi = min(1, (S m/(m-1) + 1) / (m p (1-p) + 1))
 
@@ -31,28 +31,39 @@ def mean_interval(
     certainty. Wilson's interval (1927, JASA 22, p. 209) is taken with `m / phi` as sample size.
 
     Args:
-        values: one for each task; finite. Outside [`low`, `high`] there is no such bound to work
-            with, and Student's t interval is given instead.
-        low: the least value possible.
-        high: the greatest value possible.
+        values: one for each task; finite. Where one is outside [0, 1], there is no such bound to
+            work with, and Student's t interval is given instead.
         confidence: nominal coverage.
 
     Returns:
         (low end, high end); NaN for no values.
     """
-    count = len(values)
-    if count == 0:
-        return math.nan, math.nan
     array = np.asarray(values, dtype=np.float64)
-    if array.min() < low or array.max() > high:
+    if len(array) and (array.min() < 0.0 or array.max() > 1.0):
         return student_interval(array, confidence=confidence)
-    scaled = (array - low) / (high - low)
-    mean = float(scaled.mean())
-    squares = float(((scaled - mean) ** 2).sum())
-    spread = squares * count / (count - 1) if count > 1 else 1.0
-    phi = min(1.0, (spread + 1.0) / (count * mean * (1.0 - mean) + 1.0))
-    left, right = _wilson(mean, count / phi, confidence)
-    return low + (high - low) * left, low + (high - low) * right
+    return _score_interval(array, 1.0, confidence)
+
+
+def difference_interval(
+    values: Sequence[float] | np.ndarray, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """The same for paired differences of two values in [0, 1], which lie in [-1, 1].
+
+    They are scaled to [0, 1]; what is added to the dispersion is 1/2 in place of 1, because
+    differences spread less on that scale.
+
+    Args:
+        values: one for each task; finite. Outside [-1, 1]: Student's t, as in `mean_interval`.
+        confidence: nominal coverage.
+
+    Returns:
+        (low end, high end); NaN for no values.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) and np.abs(array).max() > 1.0:
+        return student_interval(array, confidence=confidence)
+    low, high = _score_interval((array + 1.0) / 2.0, 0.5, confidence)
+    return 2.0 * low - 1.0, 2.0 * high - 1.0
 
 
 def bootstrap_interval(
@@ -101,6 +112,17 @@ def student_interval(
     error = float(array.std(ddof=1)) / math.sqrt(len(array))
     half = float(stats.t.ppf(0.5 + confidence / 2.0, len(array) - 1)) * error
     return mean - half, mean + half
+
+
+def _score_interval(array: np.ndarray, added: float, confidence: float) -> tuple[float, float]:
+    count = len(array)
+    if count == 0:
+        return math.nan, math.nan
+    mean = float(array.mean())
+    squares = float(((array - mean) ** 2).sum())
+    spread = squares * count / (count - 1) if count > 1 else 1.0
+    phi = min(1.0, (spread + added) / (count * mean * (1.0 - mean) + added))
+    return _wilson(mean, count / phi, confidence)
 
 
 def _wilson(mean: float, size: float, confidence: float) -> tuple[float, float]:

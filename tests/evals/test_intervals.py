@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvr.evals.intervals import bootstrap_interval, mean_interval
+from rlvr.evals.intervals import (
+    bootstrap_interval,
+    difference_interval,
+    mean_interval,
+    student_interval,
+)
 from rlvr.evals.metrics import pass_at_k
 
 
@@ -54,11 +59,19 @@ def test_the_mean_lies_inside_and_the_interval_inside_the_bounds(values: list[fl
     assert high > low
 
 
-def test_bounds_scale_the_interval() -> None:
-    low, high = mean_interval([0.25, 0.5, 0.75])
-    assert mean_interval([-0.5, 0.0, 0.5], low=-1.0, high=1.0) == pytest.approx(
-        (2 * low - 1, 2 * high - 1)
-    )
+def test_differences_scale_and_turn_around() -> None:
+    values = [0.5, 0.0, -0.25, 1.0]
+    low, high = difference_interval(values)
+    assert difference_interval([-value for value in values]) == pytest.approx((-high, -low))
+    assert difference_interval([3.0, 1.0]) == student_interval([3.0, 1.0])
+
+
+@pytest.mark.parametrize("tasks", [50, 200, 1000])
+def test_equal_results_leave_room_for_the_tasks_that_were_not_seen(tasks: int) -> None:
+    # The rule of three: what is not seen in m tasks may happen in 3 of m (one-sided 95%).
+    low, high = difference_interval([0.0] * tasks)
+    assert 2.5 / tasks < high < 4 / tasks
+    assert low == pytest.approx(-high)
 
 
 def test_rewards_outside_the_bounds_get_students_interval() -> None:
@@ -68,7 +81,8 @@ def test_rewards_outside_the_bounds_get_students_interval() -> None:
 
 
 def test_no_values_is_nan() -> None:
-    assert all(math.isnan(end) for end in (*mean_interval([]), *bootstrap_interval([])))
+    assert all(math.isnan(end) for end in (*bootstrap_interval([]), *student_interval([])))
+    assert all(math.isnan(end) for end in (*mean_interval([]), *difference_interval([])))
 
 
 def test_the_bootstrap_is_repeatable_and_near_the_normal_interval() -> None:
@@ -98,17 +112,17 @@ POPULATIONS: dict[str, Population] = {
 @pytest.mark.parametrize("k", [1, 8])
 def test_intervals_cover_the_truth_in_nearly_95_of_100_evaluations(name: str, k: int) -> None:
     """The table of docs/evaluation.md: 8 samples a task, 50 to 1000 tasks."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     value = np.array([pass_at_k(8, c, k) for c in range(9)])
     truth = value[rng.binomial(8, POPULATIONS[name](rng, 2_000_000))].mean()
     row = []
-    for tasks, repeats in ((50, 3000), (200, 3000), (1000, 3000)):
+    for tasks, repeats in ((50, 2000), (200, 2000), (1000, 2000)):
         covered = 0
         for _ in range(repeats):
             low, high = mean_interval(value[rng.binomial(8, POPULATIONS[name](rng, tasks))])
             covered += low - 1e-9 <= truth <= high + 1e-9
         row.append(covered / repeats)
     print(f"| {name} | pass@{k} | {truth:.4f} | " + " | ".join(f"{c:.3f}" for c in row) + " |")
-    # The worst true coverage here is Wilson's own: 0.932, where 3.9 failures in 1000 are expected.
+    # The worst true coverage here is Wilson's own: 0.935, where 3.9 failures in 1000 are expected.
     # Three standard errors of the simulation below that:
     assert min(row) > 0.918
