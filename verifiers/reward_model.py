@@ -125,17 +125,23 @@ def load_reward_model(path: str) -> tuple[Any, Any]:
         UserError: it cannot be loaded, or it has not exactly one label.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
 
     place = str(Path(path).expanduser()) if path.startswith("~") else path
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what does not fit is told below, in one line
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             place, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UserError(f"cannot load the reward model {path!r}: {reason}") from error
+    finally:
+        logging.set_verbosity(verbosity)
     if model.config.num_labels != 1 or loading["missing_keys"]:
         found = f"{model.config.num_labels} labels"
         if loading["missing_keys"]:
