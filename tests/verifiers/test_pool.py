@@ -18,7 +18,7 @@ import pytest
 
 import rlvr
 from rlvr.errors import ConfigError, MissingExtraError
-from rlvr.types import Completion, Outcome, Task, Verdict
+from rlvr.types import Completion, Task, Verdict
 from rlvr.verifiers.base import Verifier
 from rlvr.verifiers.pool import VerifierPool, verify_many, without_seconds
 
@@ -47,6 +47,11 @@ class Obeys(Verifier):
             if not mark.exists():
                 mark.touch()
                 os._exit(1)
+        elif order == "hang-once":
+            mark = Path(self.folder, argument)
+            if not mark.exists():
+                mark.write_text(f"{os.getpid()} ")
+                time.sleep(60)
         elif order == "start":
             Path(self.folder, "pid").write_text(str(start_daemon()))
             time.sleep(60)
@@ -61,13 +66,8 @@ class Obeys(Verifier):
         elif order == "print":
             print(argument)
         elif order == "nest":
-            inner = verify_many(self, [(task, "sleep 0"), (task, "raise x")], workers=4)
-            return Verdict(
-                reward=0.5,
-                outcome=Outcome.PARTIAL,
-                reason=str(os.getpid()),
-                metrics={"n": len(inner)},
-            )
+            inner = verify_many(self, [(task, "pid"), (task, "raise x")], workers=4)
+            return Verdict.correct(inner[0].reason, metrics={"errors": inner[1].is_error})
         elif order == "pid":
             return Verdict.correct(str(os.getpid()))
         return Verdict.correct(order, extracted=argument)
@@ -225,7 +225,7 @@ def test_slow_items_run_side_by_side() -> None:
 def test_grading_inside_a_worker_stays_inside_it() -> None:
     outer, plain = verify_many(Obeys(), [(TASK, "nest"), (TASK, "pid")], workers=1)
     assert outer.reason == plain.reason
-    assert outer.metrics == {"n": 2}
+    assert outer.metrics == {"errors": True}
 
 
 def test_on_done_hears_of_every_item_once() -> None:
@@ -248,12 +248,43 @@ def test_an_exception_of_on_done_leaves_a_pool_that_works() -> None:
 
 def test_a_pool_whose_nursery_was_killed_starts_another() -> None:
     with VerifierPool(Obeys(), workers=2) as pool:
-        pool.verify([(TASK, "echo a")])
-        nursery = pool._processes._nursery
-        assert nursery is not None
-        nursery._process.send_signal(signal.SIGKILL)
-        nursery._process.wait()
+        pool.verify([(TASK, "sleep 0.1")] * 4)
+        kill_nursery(pool)
+        time.sleep(0.1)
         assert pool.verify([(TASK, "echo b")])[0].extracted == "b"
+
+
+def test_a_worker_dies_with_its_nursery_and_its_item_is_tried_again(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    verdicts: list[Verdict] = []
+    with VerifierPool(Obeys(str(tmp_path)), workers=1) as pool:
+        thread = threading.Thread(
+            target=lambda: verdicts.extend(pool.verify([(TASK, "hang-once mark")]))
+        )
+        thread.start()
+        pid = int(wait_for_text(mark, 1)[0])
+        kill_nursery(pool)
+        assert wait_until_gone(pid)
+        thread.join(timeout=20)
+    assert verdicts[0].is_correct
+
+
+def kill_nursery(pool: VerifierPool) -> None:
+    nursery = pool._processes._nursery
+    assert nursery is not None
+    nursery._process.send_signal(signal.SIGKILL)
+    nursery._process.wait()
+
+
+def wait_for_text(path: Path, words: int) -> list[str]:
+    """The words of a file that another process writes, once there are enough."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        found = path.read_text().split() if path.exists() else []
+        if len(found) >= words:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"{path} was not written")
 
 
 def test_a_verifier_that_cannot_be_sent_is_a_users_mistake() -> None:
@@ -296,6 +327,7 @@ def test_a_script_needs_no_main_guard_and_prints_only_what_it_prints(tmp_path: P
         tmp_path,
     )
     assert done.stdout == "[1.0, 0.0]\n", done.stderr
+    assert done.stderr.count("noise") == 2
 
 
 def test_a_verifier_of_a_local_file_travels_by_value(tmp_path: Path) -> None:
@@ -327,13 +359,39 @@ def test_no_process_is_left_when_the_caller_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script))
     process = subprocess.Popen([sys.executable, str(path)], cwd=tmp_path)
-    pids = tmp_path / "pids"
-    end = time.monotonic() + 20
-    while not (pids.exists() and len(pids.read_text().split()) == 2) and time.monotonic() < end:
-        time.sleep(0.02)
+    pids = [int(word) for word in wait_for_text(tmp_path / "pids", 2)]
     process.kill()
     process.wait()
-    assert all(wait_until_gone(int(pid)) for pid in pids.read_text().split())
+    assert all(wait_until_gone(pid) for pid in pids)
+
+
+def test_a_nursery_leaves_though_a_forked_copy_of_the_caller_holds_its_socket(
+    tmp_path: Path,
+) -> None:
+    script = """
+        import os, time
+        import rlvr
+
+        @rlvr.verifier("parent")
+        def parent(completion: str) -> rlvr.Verdict:
+            return rlvr.Verdict.correct(f"{os.getpid()} {os.getppid()}")
+
+        task = rlvr.Task(id="1", prompt="")
+        [verdict] = rlvr.verify_many(rlvr.load_verifier("parent"), [(task, "x")])
+        forked = os.fork()
+        if forked:
+            open("pids", "w").write(f"{forked} {verdict.reason}")
+        time.sleep(30)
+    """
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(script))
+    process = subprocess.Popen([sys.executable, str(path)], cwd=tmp_path)
+    forked, *pids = map(int, wait_for_text(tmp_path / "pids", 3))
+    process.kill()
+    process.wait()
+    gone = [wait_until_gone(pid) for pid in pids]
+    os.kill(forked, signal.SIGKILL)
+    assert gone == [True, True]
 
 
 def test_a_forked_copy_of_the_caller_has_a_pool_of_its_own(tmp_path: Path) -> None:
@@ -341,6 +399,7 @@ def test_a_forked_copy_of_the_caller_has_a_pool_of_its_own(tmp_path: Path) -> No
         """
         import os
         import rlvr
+        from rlvr.verifiers.pool import VerifierPool
 
         @rlvr.verifier("pid")
         def pid(completion: str) -> rlvr.Verdict:
@@ -348,11 +407,12 @@ def test_a_forked_copy_of_the_caller_has_a_pool_of_its_own(tmp_path: Path) -> No
 
         pairs = [(rlvr.Task(id="1", prompt=""), "x")]
         verifier = rlvr.load_verifier("pid")
-        first = rlvr.verify_many(verifier, pairs)[0].reason
+        pool = VerifierPool(verifier, workers=1)
+        first = {rlvr.verify_many(verifier, pairs)[0].reason, pool.verify(pairs)[0].reason}
         child = os.fork()
-        mine = rlvr.verify_many(verifier, pairs)[0].reason
+        mine = {rlvr.verify_many(verifier, pairs)[0].reason, pool.verify(pairs)[0].reason}
         if child == 0:
-            os._exit(0 if mine != first else 1)
+            os._exit(1 if mine & first else 0)
         print(os.waitpid(child, 0)[1], mine == first)
         """,
         tmp_path,
