@@ -44,7 +44,8 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the default of every option that has one worth showing."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default in (None, False, [], argparse.SUPPRESS):
+        silent = (None, False, argparse.SUPPRESS)
+        if any(action.default is value for value in silent) or action.default == []:
             return action.help
         return super()._get_help_string(action)
 
