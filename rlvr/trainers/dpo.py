@@ -23,16 +23,16 @@ from rlvr.objectives.preference import dpo_loss
 from rlvr.progress import Progress
 from rlvr.trainers.components import initial_policy
 from rlvr.trainers.config import DPOConfig, PreferenceObjectiveConfig
-from rlvr.trainers.given_run import make_plan
+from rlvr.trainers.given_run import announce, make_plan
 from rlvr.trainers.loop import fit
 from rlvr.trainers.pairs import (
     EncodedPair,
     Judge,
     Judged,
     PairLearner,
-    announce,
     parts,
     prepare_pairs,
+    result,
 )
 
 
@@ -55,7 +55,7 @@ def prepare_dpo(config: DPOConfig) -> Callable[[Path, bool], None]:
             held_out=with_reference(policy.model, held_out, config.micro_batch_tokens),
         )
         last = fit(learner, make_plan(config, folder), resume=resume)
-        announce("policy", folder, last)
+        announce("policy", folder, result(last))
 
     return job
 

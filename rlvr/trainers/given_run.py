@@ -93,6 +93,23 @@ def make_plan(config: GivenDataConfig, folder: Path) -> Plan:
     )
 
 
+def announce(what: str, folder: Path, result: str | None) -> None:
+    """Write the report, and say what the run came to.
+
+    Args:
+        what: the model that was trained.
+        folder: of the run.
+        result: what was measured on held-out data, if anything was.
+    """
+    from rlvr.evals.report import write_report
+
+    report = write_report([folder], folder / "report.html")
+    if result is not None:
+        print(result)
+    print(f"{what}: {folder / 'policy'}")
+    print(f"report: {report}")
+
+
 def with_interval(name: str, value: float, interval: tuple[float, float]) -> Metrics:
     """A metric and the ends of its 95% interval, under `name`, `name/low` and `name/high`."""
     return {name: value, f"{name}/low": interval[0], f"{name}/high": interval[1]}

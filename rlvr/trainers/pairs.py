@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -249,17 +248,11 @@ def why_not(pair: EncodedPair, limit: int) -> str | None:
     return None
 
 
-def announce(what: str, folder: Path, last: Metrics) -> None:
-    """Say what the run came to.
-
-    Args:
-        what: the model that was trained.
-        folder: of the run.
-        last: the metrics of the last evaluation, if there was one.
-    """
-    if "eval/accuracy" in last:
-        print(
-            f"held-out accuracy {show(last, 'eval/accuracy')}, "
-            f"margin {show(last, 'eval/margin')} ({last['eval/problems']:.0f} problems)"
-        )
-    print(f"{what}: {folder / 'policy'}")
+def result(last: Metrics) -> str | None:
+    """What the last evaluation found, in a line; `None` where there was none."""
+    if "eval/accuracy" not in last:
+        return None
+    return (
+        f"held-out accuracy {show(last, 'eval/accuracy')}, "
+        f"margin {show(last, 'eval/margin')} ({last['eval/problems']:.0f} problems)"
+    )

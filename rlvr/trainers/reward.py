@@ -22,9 +22,9 @@ from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
 from rlvr.trainers.components import initial_policy
 from rlvr.trainers.config import RewardConfig, RewardObjectiveConfig
-from rlvr.trainers.given_run import make_plan
+from rlvr.trainers.given_run import announce, make_plan
 from rlvr.trainers.loop import fit
-from rlvr.trainers.pairs import EncodedPair, Judge, Judged, PairLearner, announce, prepare_pairs
+from rlvr.trainers.pairs import EncodedPair, Judge, Judged, PairLearner, prepare_pairs, result
 from rlvr.verifiers.reward_model import score_sequences
 
 
@@ -41,7 +41,7 @@ def prepare_reward(config: RewardConfig) -> Callable[[Path, bool], None]:
         judge = make_judge(policy.model, config.objective)
         learner = PairLearner(config, policy=policy, judge=judge, train=train, held_out=held_out)
         last = fit(learner, make_plan(config, folder), resume=resume)
-        announce("reward model", folder, last)
+        announce("reward model", folder, result(last))
 
     return job
 

@@ -20,6 +20,7 @@ from rlvr.trainers.components import initial_policy, load_component
 from rlvr.trainers.config import SupervisedConfig
 from rlvr.trainers.given_data import load_demonstrations, split_held_out
 from rlvr.trainers.given_run import (
+    announce,
     by_problem,
     encode_example,
     keep_usable,
@@ -64,14 +65,19 @@ def prepare_sft(config: SupervisedConfig) -> Callable[[Path, bool], None]:
             measure=lambda step: measure(policy, ids, examples, config.micro_batch_tokens),
         )
         last = fit(learner, make_plan(config, folder), resume=resume)
-        if last:
-            print(
-                f"held-out loss {show(last, 'eval/loss')}, perplexity "
-                f"{show(last, 'eval/perplexity')} ({last['eval/problems']:.0f} problems)"
-            )
-        print(f"policy: {folder / 'policy'}")
+        announce("policy", folder, result(last))
 
     return job
+
+
+def result(last: Metrics) -> str | None:
+    """What the last evaluation found, in a line; `None` where there was none."""
+    if "eval/loss" not in last:
+        return None
+    return (
+        f"held-out loss {show(last, 'eval/loss')}, perplexity "
+        f"{show(last, 'eval/perplexity')} ({last['eval/problems']:.0f} problems)"
+    )
 
 
 def load_sides(config: SupervisedConfig) -> tuple[list[Demonstration], list[Demonstration]]:
