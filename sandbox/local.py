@@ -29,6 +29,7 @@ from rlvr.sandbox.slot import Slot, SlotDied
 from rlvr.sandbox.waiting import readable
 
 T = TypeVar("T")
+_QUICK_SECONDS = 0.01
 _alive: weakref.WeakSet[LocalSandbox] = weakref.WeakSet()
 
 
@@ -294,8 +295,14 @@ class _Exchange:
         for name in list(self._left):
             self._write(name)
 
+    @property
+    def _left_to_write(self) -> bool:
+        return any(name in self._pipes.ours for name in self._left)
+
     def until_end(self, slot: Slot) -> None:
         """Until the zygote has an answer, or every stream of the program has ended."""
+        if not self._left_to_write and readable(slot.control.fileno(), _QUICK_SECONDS):
+            return  # short programs: one wake-up, and their output fits the pipes
         poll = select.poll()
         poll.register(slot.control, select.POLLIN)
         names = {}

@@ -47,6 +47,7 @@ _COMMON = {
     "fsmount": 432,
     "fspick": 433,
     "clone3": 435,
+    "close_range": 436,
     "pidfd_getfd": 438,
     "process_madvise": 440,
     "mount_setattr": 442,
@@ -87,7 +88,7 @@ _ARCHITECTURES = {
 SUPPORTED = _MACHINE in _ARCHITECTURES
 _AUDIT_ARCH, NUMBERS = _ARCHITECTURES.get(_MACHINE, (0, {}))
 
-_ALLOWED_BUT_WATCHED = {"clone", "clone3", "socket", "ioctl", "capset", "seccomp"}
+_ALLOWED_BUT_WATCHED = {"clone", "clone3", "socket", "ioctl", "capset", "seccomp", "close_range"}
 
 # PyDLL keeps the interpreter lock: between clone() and the first instruction of the child nothing
 # else may run.
@@ -133,6 +134,11 @@ def fork_into(flags: int) -> tuple[int, int]:
     if pid < 0:
         raise OSError(error, f"clone: {os.strerror(error)}")
     return pid, pidfd.value
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from `first` on, whatever limit there is now or was before."""
+    _syscall("close_range", ctypes.c_uint(first), ctypes.c_uint(0xFFFFFFFF), ctypes.c_uint(0))
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:

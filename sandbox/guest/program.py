@@ -12,6 +12,7 @@ is closed before the program's first instruction, so no program can write there.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import os
 import resource
 import signal
@@ -72,14 +73,12 @@ def _set_limits(settings: Any, request: dict[str, Any]) -> None:
 
 def arrange_descriptors(received: list[int], status: int) -> None:
     """Put `received` on 0, 1, 2, 3, ..., `status` on its own number, and close all others."""
-    import fcntl
-
     parked = [fcntl.fcntl(fd, fcntl.F_DUPFD, _PARKED_FD) for fd in [*received, status]]
     for number, fd in enumerate(parked[:-1]):
         os.dup2(fd, number)
     os.dup2(parked[-1], STATUS_FD)
     os.closerange(3 + max(0, len(received) - 3), STATUS_FD)
-    os.closerange(_FIRST_FREE_FD, _PARKED_FD + 256)
+    kernel.close_from(_FIRST_FREE_FD)
 
 
 def enter(settings: Any, request: dict[str, Any], received: list[int], status: int) -> None:

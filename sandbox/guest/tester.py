@@ -174,24 +174,25 @@ class _CountAsserts(ast.NodeTransformer):
         self.found = 0
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        failed = ast.Call(
+            _read("__rlvr_failed__"),
+            [ast.Constant(node.lineno), ast.Constant(node.end_lineno), _read("__rlvr_error__")],
+            [],
+        )
+        passed = ast.Call(_read("__rlvr_passed__"), [ast.Constant(True)], [])
+        handler = ast.ExceptHandler(_read("Exception"), "__rlvr_error__", [ast.Expr(failed)])
+        wrapped = ast.Try([node], [handler], [ast.Expr(passed)], [])
         self.found += 1
-        label = ast.Constant(ast.unparse(node)[:200])
-        wrapped = ast.parse(
-            "try:\n  pass\n"
-            "except Exception as __rlvr_error__:\n  __rlvr_failed__('', __rlvr_error__)\n"
-            "else:\n  __rlvr_passed__(True)"
-        ).body[0]
-        assert isinstance(wrapped, ast.Try)
-        wrapped.body = [node]
-        handler = wrapped.handlers[0].body[0]
-        assert isinstance(handler, ast.Expr) and isinstance(handler.value, ast.Call)
-        handler.value.args[0] = label
         return ast.fix_missing_locations(ast.copy_location(wrapped, node))
 
     def visit_Try(self, node: ast.Try) -> ast.AST:
         for part in (node.handlers, node.orelse, node.finalbody):
             part[:] = [self.visit(child) for child in part]
         return node
+
+
+def _read(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())
 
 
 def _asserts(suite: Suite) -> None:
@@ -210,7 +211,13 @@ def _asserts(suite: Suite) -> None:
     if missing:
         suite.fail("missing", f"the code does not define {', '.join(missing)}")
         return
-    scope["__rlvr_failed__"] = suite.test_failed
+    lines = spec["tests"].splitlines()
+
+    def failed(first: int, last: int, error: Exception) -> None:
+        label = " ".join(line.strip() for line in lines[first - 1 : last])
+        suite.test_failed(label[:200], error)
+
+    scope["__rlvr_failed__"] = failed
     scope["__rlvr_passed__"] = suite.count
     for source in [*sources, tree]:
         exec(compile(source, "<tests>", "exec"), scope)  # noqa: S102 - the data set's own tests
