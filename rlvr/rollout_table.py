@@ -1,8 +1,8 @@
 """Rollouts as Parquet tables (zstd): enough to grade again, to train from, and to audit.
 
-One row a rollout. What is read equals what was written, floats bit for bit, with two exceptions that
-the formats force: sequences inside prompts, answers and metadata come back as lists (JSON has no
-tuple), and half of a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD.
+One row a rollout. What is read equals what was written, floats bit for bit, with two exceptions
+that the formats force: sequences inside prompts, answers and metadata come back as lists (JSON has
+no tuple), and half of a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD.
 """
 
 from __future__ import annotations
