@@ -50,6 +50,7 @@ class PolicyGradientLearner:
         reference: the model of the KL term; `None` where its coefficient is 0.
         environment: training tasks and their verifier.
         held_out: the environment of evaluations; `None` for none.
+        sampler: generates rollouts; it is given the policy's weights here and after every update.
         folder: the run's folder.
     """
 
@@ -61,6 +62,7 @@ class PolicyGradientLearner:
         reference: Policy | None,
         environment: Environment,
         held_out: Environment | None,
+        sampler: TrainableSampler,
         folder: Path,
     ) -> None:
         self.config = config
@@ -74,7 +76,8 @@ class PolicyGradientLearner:
         updates = config.steps * config.objective.epochs * config.objective.mini_batches
         self.optim = Optimizer(policy.model, config.optimizer, updates)
         self.optimizer = self.optim.inner
-        self.sampler = make_sampler(config.sampler, policy)
+        self.sampler = sampler
+        self.sampler.update_weights(policy.model)
 
     def step(self, step: int) -> Metrics:
         """Collect one batch of rollouts and learn from it."""
@@ -283,10 +286,6 @@ class PolicyGradientLearner:
         if "eval/pass@1" in metrics:
             shown += f", held-out pass@1 {metrics['eval/pass@1']:.3f}"
         return shown
-
-    def close(self) -> None:
-        """Give back the sampler's engine."""
-        self.sampler.close()
 
 
 def make_sampler(component: Component, policy: Policy) -> TrainableSampler:

@@ -10,7 +10,7 @@ from rlvr.protocols import Environment
 from rlvr.trainers.components import initial_policy, load_component
 from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
-from rlvr.trainers.policy_gradient import PolicyGradientLearner, choose_verifier
+from rlvr.trainers.policy_gradient import PolicyGradientLearner, choose_verifier, make_sampler
 from rlvr.trainers.warm_start import check_tasks, warm_start
 
 
@@ -26,6 +26,7 @@ def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, boo
     if config.warm_start is not None:
         check_tasks(config.warm_start, environment)
     policy = initial_policy(config)
+    sampler = make_sampler(config.sampler, policy)
 
     def job(folder: Path, resume: bool) -> None:
         if config.warm_start is not None:
@@ -40,12 +41,13 @@ def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, boo
             reference=reference,
             environment=environment,
             held_out=held_out,
+            sampler=sampler,
             folder=folder,
         )
         try:
             fit(learner, make_plan(config, folder, config.algorithm), resume=resume)
         finally:
-            learner.close()
+            sampler.close()
         announce(folder, config)
 
     return job
