@@ -115,19 +115,19 @@ def _majority(classes: tuple[tuple[int, float], ...], silent: int, k: int) -> fl
         # weight[d, t]: chance of d votes so far with t answers on `lead` votes and none above it.
         # score[d, t]: the same, times the summed scores of those t answers.
         weight = np.zeros((k + 1, ties + 1))
-        weight[: silent + 1, 0] = _binomial(silent, rate)[: k + 1]
+        # Answers too rare to lead are free, as silence is: their votes are one binomial together.
+        free = silent + sum(size for size, _ in classes if size < lead)
+        weight[: free + 1, 0] = _binomial(free, rate)[: k + 1]
         score = np.zeros_like(weight)
-        for size, value in classes:
+        for size, value in (item for item in classes if item[0] >= lead):
             chance = _binomial(size, rate)
             new_weight, new_score = np.zeros_like(weight), np.zeros_like(score)
-            for count in range(min(size, lead - 1) + 1):
+            for count in range(lead):
                 new_weight[count:] += chance[count] * weight[: k + 1 - count]
                 new_score[count:] += chance[count] * score[: k + 1 - count]
-            if size >= lead:
-                here, there = slice(lead, None), slice(None, k + 1 - lead)
-                new_weight[here, 1:] += chance[lead] * weight[there, :-1]
-                leading = score[there, :-1] + value * weight[there, :-1]
-                new_score[here, 1:] += chance[lead] * leading
+            here, there = slice(lead, None), slice(None, k + 1 - lead)
+            new_weight[here, 1:] += chance[lead] * weight[there, :-1]
+            new_score[here, 1:] += chance[lead] * (score[there, :-1] + value * weight[there, :-1])
             weight, score = new_weight, new_score
         expected += float(np.sum(score[k, 1:] / np.arange(1, ties + 1)))
     return min(1.0, expected / float(_binomial(n, rate)[k]))
