@@ -63,7 +63,8 @@ def load_policy(path: str, *, dtype: str = "float32", device: str = "cpu") -> Po
     Raises:
         UserError: it cannot be loaded; the message says where it was looked for and why.
     """
-    if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
+    is_path = path.startswith((".", "/", "~")) or path.count("/") > 1
+    if is_path and not Path(path).expanduser().is_dir():
         raise UserError(f"cannot load the policy {path!r}: there is no such folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)

@@ -47,7 +47,7 @@ def settings(algorithm: str, data: str, output: Path, **changes: Any) -> dict[st
         "held_out": {"count": 20, "every": 5},
         "batch_size": 16,
         "steps": 10,
-        "optimizer": {"lr": 1e-2},
+        "optimizer": {"lr": 1e-2, "warmup_steps": 6},
         "checkpoint": {"every": 4},
         **({"completion_column": "chosen"} if algorithm == "sft" else {}),
         **changes,

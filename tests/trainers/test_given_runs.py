@@ -75,6 +75,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_metrics_bit_for_bit(
         ({"max_length": 65}, "the policy has 64 positions (new_policy.max_length)"),
         ({"max_length": 3}, "left out: longer than 3 tokens"),
         ({"policy": "./absent"}, "there is no such folder"),
+        ({"policy": "runs/absent/policy"}, "there is no such folder"),
         ({"bath_size": 3}, "unknown key 'bath_size'; did you mean 'batch_size'?"),
     ],
 )
@@ -100,19 +101,21 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert not (tmp_path / "run").exists()
 
 
-def test_rows_that_are_too_long_are_counted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("algorithm", "kept"), [("reward", 38), ("sft", 39)])
+def test_rows_of_exactly_the_limit_train_and_longer_ones_are_counted(
+    algorithm: str, kept: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = rows(40)
-    made[0]["rejected"] += "x" * 60
-    made[1]["rejected"] = made[1]["chosen"]
+    for row, length in zip(made, (64, 65), strict=False):
+        row["chosen"] = "x" * (length - len(row["prompt"]) - 1)  # and the end of sequence
+    made[2]["rejected"] = made[2]["chosen"]  # no preference, but a demonstration
     data = write(tmp_path / "rows.jsonl", made)
-    values = settings("reward", data, tmp_path / "run", held_out=None, steps=1)
+    values = settings(algorithm, data, tmp_path / "run", held_out=None, steps=1)
     run_training(put(tmp_path / "run.yaml", values))
     shown = capsys.readouterr().out
-    assert "38 rows to train on" in shown
+    assert f"{kept} rows to train on" in shown
     assert "1 left out: longer than 64 tokens" in shown
-    assert "1 left out: chosen and rejected are the same" in shown
+    assert ("1 left out: chosen and rejected are the same" in shown) == (algorithm == "reward")
     assert "held-out" not in shown
 
 
