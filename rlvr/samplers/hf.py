@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
+
 from rlvr.errors import ConfigError
-from rlvr.policy import Policy
+from rlvr.policy import Policy, load_policy
 from rlvr.samplers.decoding import Decoded, Ending, decode_batch, inference
 from rlvr.samplers.requests import (
     Ids,
     check_request,
+    check_source,
     context_length,
     encode_prompts,
     end_token_ids,
     make_completion,
-    resolve_policy,
 )
 from rlvr.types import Completion, Prompt, SamplingParams
 
@@ -53,7 +55,12 @@ class HFSampler:
     ) -> None:
         if max_batch_tokens < 1:
             raise ConfigError(f"max_batch_tokens is {max_batch_tokens}: expected 1 or more")
-        self.policy = resolve_policy(policy, model, dtype, device, self.name)
+        check_source(self.name, policy, model, dtype=dtype, device=device)
+        if policy is None:
+            assert model is not None
+            device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+            policy = load_policy(model, dtype=dtype or "float32", device=device)
+        self.policy = policy
         self._max_batch_tokens = max_batch_tokens
 
     def sample(
@@ -68,8 +75,8 @@ class HFSampler:
         """
         check_request(prompts, params, seeds)
         model, tokenizer = self.policy.model, self.policy.tokenizer
-        context = context_length(model)
-        end_ids = end_token_ids(model, tokenizer)
+        context = context_length(model.config)
+        end_ids = end_token_ids(tokenizer, model.config, model.generation_config)
         ending = Ending(end_ids, params.stop, context, tokenizer)
         encoded = encode_prompts(tokenizer, prompts, context)
         results: list[Decoded | None] = [None] * len(prompts)

@@ -9,49 +9,38 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from rlvr.errors import ConfigError, DataError
-from rlvr.policy import Policy, encode_prompt, load_policy
+from rlvr.policy import Policy, encode_prompt
 from rlvr.types import Completion, FinishReason, Prompt, SamplingParams
 
 Ids = tuple[int, ...]
 
 
-def resolve_policy(
-    policy: Policy | None, model: str | None, dtype: str | None, device: str | None, sampler: str
-) -> Policy:
-    """The live policy, or the one loaded from `model`.
+def check_source(sampler: str, policy: Policy | None, model: str | None, **fixed: Any) -> None:
+    """Refuse both or neither of a live policy and a path, and options that a live policy settles.
 
     Args:
-        policy: a live one, whose dtype and device it has already.
+        sampler: its name, for messages.
+        policy: a live one.
         model: a folder or a Hub name.
-        dtype: of a loaded model; float32 where not given.
-        device: of a loaded model; the first GPU where not given, else the CPU.
-        sampler: the name for messages.
+        **fixed: options that only make sense with `model`; `None` where not given.
 
     Raises:
-        ConfigError: both or neither were given, or a dtype or device for a live policy.
-        UserError: the model cannot be loaded.
+        ConfigError: as said.
     """
     if (policy is None) == (model is None):
         raise ConfigError(
             f"sampler {sampler!r} needs exactly one of the options 'model' (a path or a Hub name) "
             "and 'policy' (a live one)"
         )
-    if policy is None:
-        import torch
-
-        assert model is not None
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return load_policy(model, dtype=dtype or "float32", device=device)
-    for option, value in (("dtype", dtype), ("device", device)):
-        if value is not None:
+    for option, value in fixed.items():
+        if policy is not None and value is not None:
             raise ConfigError(
-                f"sampler {sampler!r} shares the live policy, whose {option} is fixed: "
+                f"sampler {sampler!r} follows the live policy, whose {option} is fixed: "
                 f"set {option!r} of the policy, not of the sampler"
             )
-    return policy
 
 
 def check_request(prompts: Sequence[Prompt], params: SamplingParams, seeds: Sequence[int]) -> None:
@@ -114,23 +103,26 @@ def encode_prompts(
     return encoded
 
 
-def end_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+def end_token_ids(
+    tokenizer: PreTrainedTokenizerBase,
+    config: PreTrainedConfig,
+    generation_config: GenerationConfig | None,
+) -> frozenset[int]:
     """The ids that end a completion: the tokenizer's, the model's, and its generation defaults'."""
-    generation = getattr(model, "generation_config", None)
     found: set[int] = set()
     for ids in (
         tokenizer.eos_token_id,
-        getattr(model.config, "eos_token_id", None),
-        getattr(generation, "eos_token_id", None),
+        getattr(config, "eos_token_id", None),
+        getattr(generation_config, "eos_token_id", None),
     ):
         found.update(ids if isinstance(ids, list | tuple) else () if ids is None else (ids,))
     return frozenset(found)
 
 
-def context_length(model: PreTrainedModel) -> int | None:
-    """The longest sequence that the model takes, in tokens; `None` where it has no bound."""
-    config = model.config.get_text_config(decoder=True)
-    length = getattr(config, "max_position_embeddings", None)
+def context_length(config: PreTrainedConfig) -> int | None:
+    """The longest sequence that a model takes, in tokens; `None` where it has no bound."""
+    text_config = config.get_text_config(decoder=True)
+    length = getattr(text_config, "max_position_embeddings", None)
     return int(length) if length else None
 
 

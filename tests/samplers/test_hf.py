@@ -49,7 +49,7 @@ def end_soon(policy: Policy) -> None:
     with torch.no_grad():
         head.weight.copy_(policy.model.lm_head.weight)
         head.bias.zero_()
-        head.bias[policy.tokenizer.eos_token_id] = 3.0
+        head.bias[policy.tokenizer.eos_token_id] = 1.5
     policy.model.lm_head = head
 
 
