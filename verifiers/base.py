@@ -8,7 +8,6 @@ exception inside becomes the outcome `verifier_error` with reward `None`, never 
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import inspect
@@ -16,7 +15,6 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 from rlvr import registry
@@ -250,7 +248,10 @@ def as_verdict(result: Any) -> Verdict:
 
 
 def _wait_for(awaitable: Any) -> Any:
-    """The result of a coroutine; in a thread of its own where a loop runs here, as in a notebook."""
+    """The result of a coroutine; in a thread where a loop runs already, as in a notebook."""
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
