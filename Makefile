@@ -9,7 +9,7 @@
 SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
-PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
 	&& { command -v $$p; break; }; done)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -47,6 +47,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "rlvr needs Python 3.11 or 3.12; none was found on PATH (set PYTHON=...)" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing rlvr and what it needs into $(VENV) (some minutes, the first time)"
 	$(PIP) install -q -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -55,6 +56,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 install-vllm: $(VENV)/.vllm
 
 $(VENV)/.vllm: $(VENV)/.installed
+	@echo "installing vLLM into $(VENV)"
 	@if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi >/dev/null 2>&1; then \
 		$(PIP) install -q -c constraints.txt -e '.[vllm]'; \
 	else \

@@ -260,6 +260,7 @@ class PolicyGradientLearner:
             workers=self.config.rollout.workers,
             timeout=self.config.rollout.timeout,
             seed=self.config.seed,
+            policy_version=self.optim.updates,
         )
         return evaluation_metrics(summary)
 
