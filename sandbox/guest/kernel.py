@@ -65,7 +65,8 @@ _X86_64 = {
     "settimeofday": 164, "clock_settime": 227, "adjtimex": 159, "clock_adjtime": 305,
     "syslog": 103, "kcmp": 312, "personality": 135, "fanotify_init": 300, "vhangup": 153,
     "sethostname": 170, "setdomainname": 171, "iopl": 172, "ioperm": 173, "modify_ldt": 154,
-    "uselib": 134, "migrate_pages": 256, "move_pages": 279,
+    "uselib": 134, "migrate_pages": 256, "move_pages": 279, "memfd_create": 319,
+    "shmget": 29, "msgget": 68, "semget": 64,
     "clone": 56, "socket": 41, "ioctl": 16, "capset": 126, "seccomp": 317,
 }
 _AARCH64 = {
@@ -78,6 +79,7 @@ _AARCH64 = {
     "settimeofday": 170, "clock_settime": 112, "adjtimex": 171, "clock_adjtime": 266,
     "syslog": 116, "kcmp": 272, "personality": 92, "fanotify_init": 262, "vhangup": 58,
     "sethostname": 161, "setdomainname": 162, "migrate_pages": 238, "move_pages": 239,
+    "memfd_create": 279, "shmget": 194, "msgget": 186, "semget": 190,
     "clone": 220, "socket": 198, "ioctl": 29, "capset": 91, "seccomp": 277,
 }
 # fmt: on
@@ -242,7 +244,10 @@ def _instruction(code: int, operand: int, yes: int = 0, no: int = 0) -> bytes:
 
 
 def _filter() -> Iterator[bytes]:
-    """A deny-list, as classic BPF over `struct seccomp_data`."""
+    """A deny-list, as classic BPF over `struct seccomp_data`.
+
+    Memory files and System V objects are on it since what lies there is nobody's memory to count.
+    """
     yield _instruction(_LOAD, _ARCH)
     yield _instruction(_JUMP_EQ, _AUDIT_ARCH, 1, 0)
     yield _instruction(_RETURN, _KILL)

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import math
 import os
 import random
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -136,16 +138,27 @@ class Suite:
             "error": self.error,
         }
 
-    def namespace(self, wanted: set[str], taken: dict[str, Any]) -> list[str]:
-        """Put stand-ins for `wanted` into `taken`; give the names that nobody defines."""
+    def namespace(
+        self, wanted: set[str], taken: dict[str, Any], modules: frozenset[str] = frozenset()
+    ) -> list[str]:
+        """Put stand-ins for `wanted` into `taken`; give the names that nobody defines.
+
+        Args:
+            wanted: names that the tests use and do not define.
+            taken: where the stand-ins go.
+            modules: those of them that are used as `name.attribute` only. One that the standard
+                library has is that module: the candidate's word on `math` counts for nothing.
+        """
         missing = []
         for name in sorted(wanted):
             kind = self.kinds.get(name)
-            if kind is None:
+            if name in modules and name in sys.stdlib_module_names:
+                taken[name] = importlib.import_module(name)
+            elif kind is None:
                 missing.append(name)
             elif kind.startswith("module:"):
                 if kind[7:].split(".")[0] in sys.stdlib_module_names:
-                    taken[name] = __import__(kind[7:], fromlist=["*"])
+                    taken[name] = importlib.import_module(kind[7:])
             else:
                 taken[name] = remote.stand_in(self.channel, name, kind)
         return missing
@@ -204,7 +217,8 @@ def _asserts(suite: Suite) -> None:
     entry = spec["entry_point"]
     if spec["prefix"] and entry:
         sources[0].body = [s for s in sources[0].body if getattr(s, "name", None) != entry]
-    missing = suite.namespace(_wanted(suite, [*sources, tree], entry), scope)
+    trees = [*sources, tree]
+    missing = suite.namespace(_wanted(suite, trees, entry), scope, _only_dotted(trees))
     counter = _CountAsserts()
     counter.visit(tree)
     suite.expected = counter.found
@@ -240,6 +254,17 @@ def _wanted(suite: Suite, trees: list[ast.Module], entry: str | None) -> set[str
         shadow = hasattr(builtins, entry) and entry not in suite.kinds
         return free if shadow else {*free, entry}
     return free or {name for name in read - bound if suite.kinds.get(name) == "function"}
+
+
+def _only_dotted(trees: list[ast.Module]) -> frozenset[str]:
+    """Names that are read only to take an attribute."""
+    read, dotted = Counter[str](), Counter[str]()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Name):
+            read[node.id] += 1
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            dotted[node.value.id] += 1
+    return frozenset(name for name in dotted if dotted[name] == read[name])
 
 
 def _checks_something(tree: ast.Module) -> bool:
@@ -364,6 +389,7 @@ def _solution_module(suite: Suite, name: str) -> ModuleType:
             raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
         return scope[attribute]
 
+    module.__all__ = [n for n in suite.kinds if not n.startswith("_")]  # type: ignore[attr-defined]
     module.__getattr__ = look_up  # type: ignore[method-assign]
     return module
 

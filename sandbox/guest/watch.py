@@ -68,7 +68,7 @@ def _exceeded(request: dict[str, Any], left: float, cpu: float, memory: int) -> 
 
 
 def _measure() -> tuple[int, float]:
-    """Resident bytes that are not file pages, and CPU seconds, of the whole tree."""
+    """Resident bytes, at most (pages that are shared count often), and CPU seconds, of the tree."""
     memory, ticks = 0, 0
     for pid in descendants(os.getpid()):
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -89,17 +89,18 @@ def _resident(pid: int) -> int:
             pages = file.read().split()
     except OSError:  # it has just ended
         return 0
-    return (int(pages[1]) - int(pages[2])) * _PAGE
+    return int(pages[1]) * _PAGE
 
 
 def _shared_out() -> int:
-    """The same memory with pages shared between copies counted once (slower)."""
+    """The same memory without file pages, and with shared pages counted once (slower)."""
     total = 0
     for pid in descendants(os.getpid()):
         try:
             with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
                 lines = file.read().splitlines()
-            sizes = [int(x.split()[1]) for x in lines if x.startswith("Pss_Anon:")]
+            own = ("Pss_Anon:", "Pss_Shmem:")
+            sizes = [int(line.split()[1]) for line in lines if line.startswith(own)]
             total += 1024 * sum(sizes)
         except OSError:  # it hid itself with PR_SET_DUMPABLE: it pays for shared pages in full
             total += _resident(pid)

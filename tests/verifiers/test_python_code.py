@@ -277,6 +277,19 @@ def test_a_candidate_may_shadow_a_builtin_only_where_the_tests_call_for_it(verif
     assert judge(verifier, "def sum(a, b):\n    return 6", shadowed).is_correct
 
 
+def test_a_module_that_the_tests_use_is_not_the_candidates_to_define(verifier) -> None:
+    tests = "assert size((1, 2)) == sys.getsizeof((1, 2))"
+    answer = {"style": "asserts", "tests": tests, "entry_point": "size"}
+    assert judge(verifier, "import sys\nsize = sys.getsizeof", answer).is_correct
+    cheat = "class sys:\n    getsizeof = staticmethod(lambda x: 5)\n\ndef size(x):\n    return 5\n"
+    assert judge(verifier, cheat, answer).outcome is Outcome.INCORRECT
+
+
+def test_a_star_import_brings_what_the_answer_defines(verifier) -> None:
+    tests = "from solution import *\ndef test():\n    assert double(2) == 4"
+    assert judge(verifier, GOOD, {"style": "pytest", "tests": tests}).is_correct
+
+
 def test_helpers_of_the_prompt_are_the_tests_own(verifier) -> None:
     prefix = (
         "import math\n\n\ndef poly(x):\n    return x * x - 4\n\n\ndef root():\n"
