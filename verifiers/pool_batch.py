@@ -126,7 +126,7 @@ class Batch:
         job = _Job(index, worker, started, started + self._timeout)
         self._running[worker.connection.fileno()] = job
         self._poll.register(worker.connection, select.POLLIN)
-        frame = pickle_value(self._pairs[index], f"item {index}")
+        frame = pickle_value((*self._pairs[index], self._timeout), f"item {index}")
         worker.connection.settimeout(_SEND_SECONDS)
         try:
             send_frame(worker.connection, frame)

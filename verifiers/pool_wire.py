@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 
 LENGTH = struct.Struct("!Q")
 MAX_REPLY_BYTES = 64 << 20
@@ -22,6 +23,14 @@ KILL = b"K"
 
 inside_worker = False
 """Whether this process is a worker of a pool: then nested grading runs where it is."""
+
+deadline: float | None = None
+"""In a worker: when (`time.monotonic`) the item at hand is stopped from outside."""
+
+
+def seconds_left() -> float | None:
+    """How long the item at hand may still take; `None` outside a worker."""
+    return None if deadline is None else deadline - time.monotonic()
 
 
 def send_frame(connection: socket.socket, data: bytes) -> None:

@@ -20,6 +20,7 @@ import resource
 import select
 import signal
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,8 @@ def _grade_forever(connection: socket.socket, verifier: Any) -> None:
 def _grade(verifier: Any, frame: bytes) -> bytes:
     """One reply, as JSON: a verdict, or the error that the caller is to raise."""
     try:
-        task, completion = pickle.loads(frame)  # noqa: S301  (from our own parent)
+        task, completion, seconds = pickle.loads(frame)  # noqa: S301  (from our own parent)
+        pool_wire.deadline = time.monotonic() + seconds
         verdict = verifier.verify(task, completion)
         return json.dumps({"verdict": verdict.to_dict()}, default=float).encode()
     except UserError as error:

@@ -33,6 +33,7 @@ from rlvr.sandbox.session import CallFailed, describe, run_tests
 from rlvr.types import Completion, Outcome, Task, Verdict
 from rlvr.verifiers.base import Verifier, verifier
 from rlvr.verifiers.code_extraction import extract_code, join_prefix
+from rlvr.verifiers.pool_wire import seconds_left
 
 _ENDINGS = {
     RunStatus.COMPILE_ERROR: Outcome.COMPILE_ERROR,
@@ -97,10 +98,14 @@ class PythonCodeVerifier(Verifier):
 
     @property
     def limits(self) -> Limits:
-        """What one program may use."""
+        """What one program may use.
+
+        Its wall time ends before the pool's deadline does, so that a program that never ends is a
+        time-out of its own, and not a verifier that gave no verdict.
+        """
         return Limits(
             cpu_seconds=self.timeout,
-            wall_seconds=3 * self.timeout + 2,
+            wall_seconds=_before_the_deadline(3 * self.timeout + 2, spare=0.3),
             memory_bytes=int(self.memory_mb) << 20,
         )
 
@@ -146,18 +151,19 @@ class PythonCodeVerifier(Verifier):
 
     def _run_suite(self, code: str, spec: Mapping[str, Any]) -> _Tally:
         """Load the answer in one sandbox, run the tests in another."""
+        sandbox = _sandbox(self.allow_weaker)
+        tester = _tester(self.allow_weaker, spec["style"] == "pytest")
         limits = self.limits
         try:
-            session = _sandbox(self.allow_weaker).session(code, limits)
+            session = sandbox.session(code, limits)
         except CallFailed as failure:
             return _did_not_load(failure, limits)
         tester_limits = Limits(
             cpu_seconds=limits.cpu_seconds + 5,
-            wall_seconds=limits.wall_seconds + 5,
+            wall_seconds=_before_the_deadline(limits.wall_seconds + 5, spare=0.15),
             memory_bytes=max(limits.memory_bytes, 512 << 20),
         )
         with session:
-            tester = _tester(self.allow_weaker, spec["style"] == "pytest")
             report, tester_end, program_end = run_tests(tester, session, spec, tester_limits)
         if report is None:
             status = tester_end.status(tester_limits)
@@ -167,6 +173,14 @@ class PythonCodeVerifier(Verifier):
                 f"the tests ended by themselves: {describe(tester_end, tester_limits)}"
             )
         return _read_report(report, program_end.status(limits), describe(program_end, limits))
+
+
+def _before_the_deadline(seconds: float, spare: float) -> float:
+    """`seconds`, or less, so that a share of what the pool allows (of 10 s at most) is left."""
+    left = seconds_left()
+    if left is None:
+        return seconds
+    return max(0.1, min(seconds, left - spare * min(left, 10.0)))
 
 
 @dataclass(frozen=True, slots=True)

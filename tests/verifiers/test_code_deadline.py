@@ -1,0 +1,41 @@
+"""A program that never ends is a time-out of its own, also where the pool's deadline is near."""
+
+from __future__ import annotations
+
+import pytest
+
+import rlvr
+
+TASK = rlvr.Task(
+    id="t",
+    prompt="",
+    answer={"style": "calls", "entry_point": "f", "cases": [{"args": [1], "expected": 1}]},
+)
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(x):\n    while True: pass",
+        "import time\ndef f(x):\n    time.sleep(1000)",
+        "while True: pass",
+    ],
+)
+def test_an_endless_program_is_a_timeout_and_no_verifier_error(program: str) -> None:
+    verifier = rlvr.load_verifier("python_code")
+    (verdict,) = rlvr.verify_many(verifier, [(TASK, program)], workers=1, timeout=10.0)
+    assert verdict.outcome == "timeout", verdict
+    assert verdict.reward == 0.0
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+def test_many_slow_cases_end_before_the_deadline() -> None:
+    cases = [{"input": str(i), "output": str(i)} for i in range(8)]
+    task = rlvr.Task(id="t", prompt="", answer={"style": "stdio", "cases": cases})
+    program = "import time\ntime.sleep(1.9)\nprint(input())"
+    verifier = rlvr.load_verifier("python_code")
+    (verdict,) = rlvr.verify_many(verifier, [(task, program)], workers=1, timeout=10.0)
+    assert verdict.outcome == "timeout", verdict
