@@ -40,8 +40,6 @@ def confine(settings: Any, request: dict[str, Any]) -> None:
     """
     if settings.namespaces:
         view.private_mounts(request["file_bytes"])
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write("1000")  # a machine out of memory ends programs before anything else
     os.setsid()
     kernel.die_with_parent()
     _set_limits(settings, request)

@@ -104,6 +104,8 @@ def _launch(control: socket.socket, host: int, config: dict[str, Any]) -> None:
     if not kernel.SUPPORTED:
         raise OSError(f"machine {os.uname().machine} is not supported")
     settings = Settings()
+    with contextlib.suppress(OSError):  # a machine out of memory ends programs before their host
+        _write("/proc/self/oom_score_adj", "800")
     user, group = os.geteuid(), os.getegid()
     go_read, go_write = os.pipe()
     pid, own_user_space = _clone_zygote(settings)
