@@ -31,7 +31,14 @@ def sandbox():
         yield made
 
 
-@pytest.mark.parametrize("case", load_cases(), ids=lambda case: case.name)
+def conformance_parameters():
+    """All cases; those that work up to a limit are slow."""
+    for case in load_cases():
+        slow = case.name.startswith(("process_", "time_", "memory_", "output_"))
+        yield pytest.param(case, id=case.name, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize("case", conformance_parameters())
 def test_conformance(sandbox, case: Case) -> None:
     (result,) = conformance(sandbox, [case])
     assert result.passed, result.detail

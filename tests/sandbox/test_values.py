@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlvr.sandbox.guest.values import MAX_BYTES, Reference, Refused, decode, encode, frame, frames
@@ -43,17 +43,20 @@ def same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and first == second
 
 
+@settings(deadline=None, max_examples=60)
 @given(plain)
 def test_plain_values_come_back_equal_and_of_the_same_type(value) -> None:
     assert same(decode(encode(value)), value)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=200))
 def test_any_bytes_decode_or_are_refused(data) -> None:
     with contextlib.suppress(Refused):
         decode(data)
 
 
+@settings(deadline=None, max_examples=60)
 @given(plain, st.integers(min_value=0), st.integers(min_value=0, max_value=255))
 def test_damaged_bytes_decode_or_are_refused(value, position, byte) -> None:
     data = bytearray(encode(value))
@@ -188,6 +191,7 @@ def test_decimals_and_fractions() -> None:
         assert repr(decode(encode(value))) == repr(value)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.binary(max_size=50), max_size=5), st.integers(min_value=1, max_value=20))
 def test_frames_are_cut_wherever_the_stream_is(bodies, step) -> None:
     stream = b"".join(frame(body) for body in bodies)

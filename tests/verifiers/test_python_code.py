@@ -76,7 +76,9 @@ def test_a_wrong_answer_names_the_first_failing_test(verifier, style) -> None:
     assert "test 2" in verdict.reason and "returned 0" in verdict.reason
 
 
-@pytest.mark.parametrize("style", ["calls", "asserts", "check"])
+@pytest.mark.parametrize(
+    "style", ["asserts", *(pytest.param(s, marks=pytest.mark.slow) for s in ("calls", "check"))]
+)
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda path: path.name.removesuffix(".py.txt"))
 def test_no_attack_passes(verifier, attack, style) -> None:
     verdict = judge(verifier, attack.read_text(), STYLES[style])
