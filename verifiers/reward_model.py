@@ -132,6 +132,7 @@ def load_reward_model(path: str) -> tuple[Any, Any]:
     place = str(Path(path).expanduser()) if path.startswith("~") else path
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what does not fit is told below, in one line
+    logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
         model, loading = AutoModelForSequenceClassification.from_pretrained(
