@@ -55,9 +55,8 @@ def load_mapping(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, A
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError(f"cannot read the configuration {path}: {reason}") from error
-    mapping = _parse_yaml(text, str(path))
-    if mapping is None:
-        mapping = {}
+    parsed = _parse_yaml(text, str(path))
+    mapping: dict[str, Any] = {} if parsed is None else parsed
     if not isinstance(mapping, dict):
         raise ConfigError(
             f"{path} holds a {type(mapping).__name__}: expected keys and values (key: value)"

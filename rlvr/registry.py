@@ -69,7 +69,7 @@ class Registry(Generic[T]):
         if name in self._factories:
             return self._factories[name]
         if name in self._builtins:
-            loaded = _import_attribute(self._builtins[name])
+            loaded: T = _import_attribute(self._builtins[name])
             return self.register(name, self._factories.get(name, loaded))
         announced = self._announced()
         if name in announced:
@@ -98,7 +98,7 @@ class Registry(Generic[T]):
 
     def _from_entry_point(self, point: EntryPoint) -> T:
         try:
-            loaded = point.load()
+            loaded: T = point.load()
         except Exception as error:
             raise UserError(
                 f"{self.kind} {point.name!r} is announced by an installed package as "
@@ -111,7 +111,7 @@ class Registry(Generic[T]):
         path_text, _, attribute = reference.rpartition(":")
         module = import_file(path_text)
         if hasattr(module, attribute):
-            found = getattr(module, attribute)
+            found: T = getattr(module, attribute)
             for factory in self._factories.values():
                 if factory is found or getattr(factory, "__wrapped__", None) is found:
                     return factory

@@ -1,7 +1,7 @@
 """What all tests share: real data, required capabilities, and a tiny policy.
 
-`RLVR_REQUIRE` (a comma-separated list, set by CI) names what must be present: a skip for the want of
-it is then a failure.
+`RLVR_REQUIRE` (a comma-separated list, set by CI) names what must be present: a skip for the want
+of it is then a failure.
 """
 
 from __future__ import annotations

@@ -19,7 +19,6 @@ from torch import Tensor
 from rlvr.batch import Example
 from rlvr.evals.intervals import mean_interval, student_interval
 from rlvr.objectives.preference import PreferenceLoss
-from rlvr.optimization import Optimizer
 from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
 from rlvr.trainers.config import DPOConfig, RewardConfig
@@ -34,6 +33,7 @@ from rlvr.trainers.given_run import (
     with_interval,
 )
 from rlvr.trainers.loop import Clock, Metrics
+from rlvr.trainers.optimization import Optimizer
 from rlvr.trainers.stream import Stream
 
 

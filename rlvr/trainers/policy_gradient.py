@@ -28,7 +28,6 @@ from rlvr.objectives.advantages import (
 from rlvr.objectives.aggregation import Totals, aggregate
 from rlvr.objectives.kl import kl_estimate
 from rlvr.objectives.policy import clipped_policy_loss
-from rlvr.optimization import Optimizer, mean
 from rlvr.policy import Policy
 from rlvr.protocols import Environment, TrainableSampler, Verifier
 from rlvr.rollout_table import write_rollouts
@@ -36,6 +35,7 @@ from rlvr.rollouts import Collected, RoundSettings, collect, is_informative, rol
 from rlvr.seeds import derive_seed
 from rlvr.trainers.config import PolicyGradientConfig
 from rlvr.trainers.loop import Clock, Metrics
+from rlvr.trainers.optimization import Optimizer, mean
 from rlvr.trainers.stream import Stream
 from rlvr.types import Completion, FinishReason, Rollout, RolloutGroup, Task, Verdict
 from rlvr.verifiers.pool import verify_many

@@ -12,12 +12,12 @@ from rlvr.errors import DataError
 from rlvr.forward import score_tokens
 from rlvr.objectives.aggregation import aggregate
 from rlvr.objectives.supervised import cross_entropy
-from rlvr.optimization import Optimizer
 from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
 from rlvr.trainers.config import OptimizerConfig
 from rlvr.trainers.given_run import encode_example
 from rlvr.trainers.loop import Clock, Metrics
+from rlvr.trainers.optimization import Optimizer
 from rlvr.trainers.stream import Stream
 from rlvr.types import Prompt, Task
 

@@ -27,7 +27,6 @@ LAYERS = {
     "forward": 4,
     "policy": 4,
     "checkpoints": 4,
-    "optimization": 4,
     "tracking": 4,
     "trainers": 5,
     "evals": 5,

@@ -1,4 +1,4 @@
-"""A run killed with `kill -9` at any moment goes on, and its metrics are those of one never killed."""
+"""A run killed with `kill -9` at any moment goes on to the metrics of one never killed."""
 
 from __future__ import annotations
 

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Protocol
 
 import torch
 from torch import nn
 
-
-class OptimizerSettings(Protocol):
-    """The fields read here; `rlvr.trainers.config.OptimizerConfig` has them."""
-
-    lr: float
-    betas: tuple[float, float]
-    eps: float
-    weight_decay: float
-    warmup_steps: int
-
-    @property
-    def schedule(self) -> str:
-        """`constant`, `linear` or `cosine`."""
-        ...
-
-    final_lr_fraction: float
-    max_grad_norm: float
+from rlvr.trainers.config import OptimizerConfig
 
 
 class Optimizer:
@@ -37,7 +20,7 @@ class Optimizer:
         total_steps: optimiser steps of the whole run, for schedules that decay.
     """
 
-    def __init__(self, model: nn.Module, settings: OptimizerSettings, total_steps: int) -> None:
+    def __init__(self, model: nn.Module, settings: OptimizerConfig, total_steps: int) -> None:
         trained = [p for p in model.parameters() if p.requires_grad]
         matrices = [p for p in trained if p.ndim > 1]
         vectors = [p for p in trained if p.ndim <= 1]
@@ -74,7 +57,7 @@ class Optimizer:
         return norm, rate
 
 
-def learning_rate(settings: OptimizerSettings, update: int, total: int) -> float:
+def learning_rate(settings: OptimizerConfig, update: int, total: int) -> float:
     """The rate of update number `update` (the first is 0): linear warm-up, then the schedule."""
     if update < settings.warmup_steps:
         return settings.lr * (update + 1) / settings.warmup_steps
