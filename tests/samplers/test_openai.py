@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -321,7 +322,11 @@ def test_no_prompts_need_no_server() -> None:
 
 @pytest.fixture(scope="module")
 def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`vllm serve` with the tiny policy, on loopback."""
+    """vLLM's own server with the tiny policy, on loopback.
+
+    It is started as a module: the `vllm` command of the CPU distribution looks for a distribution
+    named `vllm` and fails.
+    """
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
     folder = tmp_path_factory.mktemp("served")
@@ -332,11 +337,12 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = free.getsockname()[1]
     environment = os.environ | {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
     log = (folder / "server.log").open("w")
-    options = ["--dtype", "float32", "--enforce-eager", "--served-model-name", "tiny"]
+    options = ["--model", str(folder), "--served-model-name", "tiny"]
+    options += ["--dtype", "float32", "--enforce-eager"]
     options += ["--host", "127.0.0.1", "--port", str(port)]
     options += ["--logprobs-mode", "processed_logprobs"]
     process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("vllm")), "serve", str(folder), *options],
+        [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options],
         env=environment,
         stdout=log,
         stderr=subprocess.STDOUT,
@@ -347,13 +353,17 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _wait_until_healthy(process, url, folder / "server.log")
         yield f"{url}/v1"
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _stop(process)
         log.close()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server with its workers, which are in its process group."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, kind)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(20)
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
