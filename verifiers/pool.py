@@ -62,12 +62,15 @@ def verify_many(
             started.
     """
     check_limits(workers, timeout)
-    pairs = list(pairs)
-    verdicts = _grade_quickly(verifier, pairs, on_done)
-    if all(verdict is not None for verdict in verdicts):
-        return [verdict for verdict in verdicts if verdict is not None]
-    with _WarmPool(verifier, workers) as pool:
-        return Batch(pool, verifier, pairs, verdicts, workers, timeout, on_done).run()
+
+    def grade(distinct: list[Pair], done: OnDone | None) -> list[Verdict]:
+        verdicts = _grade_quickly(verifier, distinct, done)
+        if all(verdict is not None for verdict in verdicts):
+            return [verdict for verdict in verdicts if verdict is not None]
+        with _WarmPool(verifier, workers) as pool:
+            return Batch(pool, verifier, distinct, verdicts, workers, timeout, done).run()
+
+    return _grade_once_each(list(pairs), grade, on_done)
 
 
 class VerifierPool:
@@ -98,12 +101,14 @@ class VerifierPool:
         Raises:
             UserError, VerifierError: as `verify_many`.
         """
-        pairs = list(pairs)
-        verdicts = _grade_quickly(self._verifier, pairs, on_done)
-        batch = Batch(
-            self._processes, self._verifier, pairs, verdicts, self._workers, self._timeout, on_done
-        )
-        return batch.run()
+
+        def grade(distinct: list[Pair], done: OnDone | None) -> list[Verdict]:
+            verdicts = _grade_quickly(self._verifier, distinct, done)
+            limits = (self._workers, self._timeout)
+            batch = Batch(self._processes, self._verifier, distinct, verdicts, *limits, done)
+            return batch.run()
+
+        return _grade_once_each(list(pairs), grade, on_done)
 
     def close(self) -> None:
         """End the processes. May be called twice."""
@@ -228,6 +233,40 @@ class WorkerProcesses:
                         self._nursery = None
                 nursery.close()
         raise reason
+
+
+def _grade_once_each(
+    pairs: list[Pair],
+    grade: Callable[[list[Pair], OnDone | None], list[Verdict]],
+    on_done: OnDone | None,
+) -> list[Verdict]:
+    """Grade equal completions of one task once: verifiers are deterministic.
+
+    The groups of a trained policy are full of them. A verdict that was taken over took no time.
+    """
+    groups: dict[object, list[int]] = {}
+    for index, (task, completion) in enumerate(pairs):
+        if isinstance(completion, str):
+            key: object = (id(task), completion)
+        else:
+            ids = tuple(completion.token_ids)
+            key = (id(task), completion.text, ids, completion.finish_reason)
+        groups.setdefault(key, []).append(index)
+    members = list(groups.values())
+
+    def done(position: int, verdict: Verdict) -> None:
+        assert on_done is not None
+        on_done(members[position][0], verdict)
+        for index in members[position][1:]:
+            on_done(index, dataclasses.replace(verdict, seconds=0.0))
+
+    found = grade([pairs[group[0]] for group in members], done if on_done else None)
+    verdicts: list[Verdict | None] = [None] * len(pairs)
+    for group, verdict in zip(members, found, strict=True):
+        verdicts[group[0]] = verdict
+        for index in group[1:]:
+            verdicts[index] = dataclasses.replace(verdict, seconds=0.0)
+    return [verdict for verdict in verdicts if verdict is not None]
 
 
 def check_limits(workers: int, timeout: float) -> None:

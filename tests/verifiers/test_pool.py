@@ -19,7 +19,7 @@ import pytest
 import rlvr
 from rlvr.errors import ConfigError, MissingExtraError
 from rlvr.types import Completion, Task, Verdict
-from rlvr.verifiers.base import Verifier
+from rlvr.verifiers.base import FunctionVerifier, Verifier
 from rlvr.verifiers.pool import VerifierPool, verify_many, without_seconds
 
 TASK = Task(id="t", prompt="p", answer="yes")
@@ -423,3 +423,27 @@ def test_a_forked_copy_of_the_caller_has_a_pool_of_its_own(tmp_path: Path) -> No
         tmp_path,
     )
     assert done.stdout == "0 True\n", done.stderr
+
+
+def test_equal_completions_of_a_task_are_graded_once(tmp_path: Path) -> None:
+    """Groups are full of them; another task with the same text is graded by itself."""
+    log = tmp_path / "graded"
+
+    def count(completion: str, answer: str) -> bool:
+        with log.open("a") as file:
+            file.write(completion + "\n")
+        return completion == answer
+
+    verifier = FunctionVerifier("count", count, {})
+    first = Task(id="1", prompt="", answer="a")
+    second = Task(id="2", prompt="", answer="b")
+    pairs = [(first, "a"), (first, "b"), (first, "a"), (second, "a"), (first, "a")]
+    seen: dict[int, bool] = {}
+    verdicts = verify_many(
+        verifier, pairs, workers=2, on_done=lambda i, verdict: seen.update({i: verdict.is_correct})
+    )
+    expected = [True, False, True, False, True]
+    assert [verdict.is_correct for verdict in verdicts] == expected
+    assert [seen[i] for i in range(len(pairs))] == expected
+    assert sorted(log.read_text().split()) == ["a", "a", "b"]
+    assert verdicts[2].seconds == verdicts[4].seconds == 0.0
