@@ -28,7 +28,7 @@ examples: install
 	$(BIN)/rlvr train examples/logic.yaml --resume
 
 test: install install-vllm
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=15
 
 test-fast: install
 	$(BIN)/python -m pytest -m "not slow and not vllm"
