@@ -138,6 +138,8 @@ def test_a_dead_zygote_is_replaced_without_a_verdict(sandbox) -> None:
 
 
 def test_a_zygote_that_dies_under_a_program_is_retried(sandbox) -> None:
+    assert sandbox.run("print(1)").ok
+
     def kill_soon() -> None:
         time.sleep(0.4)
         for slot in list(sandbox._all):

@@ -288,10 +288,12 @@ def test_a_timeout_that_makes_no_sense_is_refused(timeout: Any) -> None:
 
 
 def test_verdicts_are_the_same_with_and_without_worker_processes() -> None:
+    math = rlvr.load_verifier("math", timeout=30.0)  # far off, on a busy machine too
     pairs = [(task(row["answer"]), row["completion"]) for row in GOLDEN[60:90]]
-    one = [without_seconds(verdict) for verdict in verify_many(MATH, pairs, workers=1)]
-    assert one == [without_seconds(verdict) for verdict in verify_many(MATH, pairs, workers=4)]
-    assert one == [without_seconds(MATH.verify(*pair)) for pair in pairs]
+    one = [without_seconds(v) for v in verify_many(math, pairs, workers=1, timeout=60.0)]
+    four = [without_seconds(v) for v in verify_many(math, pairs, workers=4, timeout=60.0)]
+    assert one == four
+    assert one == [without_seconds(math.verify(*pair)) for pair in pairs]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
