@@ -49,7 +49,7 @@ def test_a_name_is_taken_once_but_a_cell_may_run_twice() -> None:
 
 def test_every_builtin_name_loads() -> None:
     for kind in (registry.verifiers, registry.environments, registry.samplers, registry.sandboxes):
-        for name in kind.names():
+        for name in kind._builtins:
             if name != "vllm":
                 assert callable(kind.get(name)), name
                 assert kind.describe(name), f"{kind.kind} {name} says nothing of itself"

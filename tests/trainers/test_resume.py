@@ -92,6 +92,7 @@ def test_a_killed_run_resumes_to_the_same_metrics_bit_for_bit(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_runs_with_one_seed_are_equal(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     finish(first)
