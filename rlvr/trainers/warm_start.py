@@ -16,7 +16,7 @@ from rlvr.rollouts import RoundSettings, roll_out
 from rlvr.seeds import derive_seed
 from rlvr.trainers.config import PolicyGradientConfig, WarmStartConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
-from rlvr.trainers.policy_gradient import make_sampler
+from rlvr.trainers.policy_gradient import choose_verifier, make_sampler
 from rlvr.trainers.supervised import Demonstration, SupervisedLearner, worked_solution
 from rlvr.types import Task
 from rlvr.verifiers.pool import verify_many
@@ -71,6 +71,7 @@ def warm_start(
     tasks = check_tasks(settings, environment)
     checked = [tasks[i] for i in range(settings.check_tasks)]
     sampler = make_sampler(Component(name="hf"), policy)
+    verifier = choose_verifier(config.verifier, environment)
 
     def measure(step: int) -> Metrics:
         round_settings = RoundSettings(
@@ -82,7 +83,7 @@ def warm_start(
             checked,
             sampler,
             lambda pairs: verify_many(
-                environment.verifier,
+                verifier,
                 pairs,
                 workers=config.rollout.workers,
                 timeout=config.rollout.timeout,
