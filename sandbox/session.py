@@ -1,7 +1,7 @@
 """A program that is loaded once and then called, and trusted tests that call it.
 
-`Session.call` decodes the program's values in this process; `run_tests` leaves even that to a
-tester in a sandbox of its own, so that no reply, however made, costs this process time or memory.
+`Session.call` decodes one reply, of bounded size, in this process; `run_tests` leaves even that to
+a tester in a sandbox of its own, where trusted tests may do as they like with what comes back.
 """
 
 from __future__ import annotations
@@ -83,10 +83,31 @@ class Session:
         body = self._reply()
         if body.startswith(_LOADED):
             return body
-        self._fail(*_small_reply(body))
+        self._fail(*_read_reply(body[:_SMALL]))
 
-    def call(self, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] = {}) -> Any:
+    def defines(self, name: str) -> bool:
+        """Whether the program says that it defines a public `name`."""
+        try:
+            _, pairs = values.decode(self.names)
+            return any(name == defined for defined, _ in pairs)
+        except (ValueError, TypeError):
+            return False
+
+    def call(
+        self,
+        name: str,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] = {},
+        max_bytes: int = values.MAX_BYTES,
+    ) -> Any:
         """Call a function that the program defines, with plain values.
+
+        Args:
+            name: of the function.
+            args: positional arguments.
+            kwargs: arguments by name.
+            max_bytes: of an encoded reply (the value, and the arguments where it changed them);
+                a longer one is refused unread.
 
         Raises:
             CallFailed: it raised, ended, ran into a limit, or returned no plain value.
@@ -94,10 +115,9 @@ class Session:
         """
         self._write(values.frame(values.encode(("call", name, list(args), dict(kwargs)))))
         body = self._reply()
-        try:
-            tag, first, second = values.decode(body)
-        except (ValueError, TypeError) as error:
-            raise CallFailed("refused", f"the reply cannot be read: {error}") from None
+        if len(body) > max_bytes:
+            raise CallFailed("refused", f"a reply of {len(body):,} bytes")
+        tag, first, second = _read_reply(body)
         if tag == "ok":
             return first
         self._fail(tag, first, second)
@@ -176,11 +196,12 @@ class Session:
         self.finish()
 
 
-def _small_reply(body: bytes) -> tuple[Any, Any, Any]:
+def _read_reply(body: bytes) -> tuple[Any, Any, Any]:
+    """A reply's tag and its two parts, the second empty where it has one."""
     try:
-        tag, first, second = values.decode(body[:_SMALL])
-    except (ValueError, TypeError):
-        return "refused", "the program's first word cannot be read", ""
+        tag, first, second = (*values.decode(body), "")[:3]
+    except (ValueError, TypeError) as error:
+        return "refused", f"the reply cannot be read: {error}", ""
     return tag, first, second
 
 

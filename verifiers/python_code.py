@@ -11,9 +11,10 @@
 `task.metadata["code_prefix"]`, where present, is the prompt that an answer continues (HumanEval).
 
 What is expected never enters the interpreter that runs the answer. There, in one sandbox, the
-answer is loaded and its functions are called with one test's plain arguments at a time; the tests
-run in another sandbox, where a stand-in makes those calls and compares decoded, plain values. So an
-object that equals everything, an early exit with code 0, or a printed token is only a wrong answer.
+answer is loaded and its functions are called with one test's plain arguments at a time. What comes
+back, decoded and plain, is compared here (`calls`), or by the tests, which run in another sandbox
+where a stand-in makes those calls. So an object that equals everything, an early exit with code 0,
+or a printed token is only a wrong answer.
 """
 
 from __future__ import annotations
@@ -32,15 +33,10 @@ from rlvr.sandbox.local import LocalSandbox
 from rlvr.sandbox.session import CallFailed, describe, run_tests
 from rlvr.types import Completion, Outcome, Task, Verdict
 from rlvr.verifiers.base import Verifier, verifier
+from rlvr.verifiers.code_calls import ENDINGS, Tally, run_calls
 from rlvr.verifiers.code_extraction import extract_code, join_prefix
 from rlvr.verifiers.pool_wire import seconds_left
 
-_ENDINGS = {
-    RunStatus.COMPILE_ERROR: Outcome.COMPILE_ERROR,
-    RunStatus.TIMEOUT: Outcome.TIMEOUT,
-    RunStatus.MEMORY_LIMIT: Outcome.MEMORY_LIMIT,
-    RunStatus.OUTPUT_LIMIT: Outcome.OUTPUT_LIMIT,
-}
 _STYLES = ("calls", "asserts", "stdio", "pytest")
 
 
@@ -89,11 +85,11 @@ class PythonCodeVerifier(Verifier):
         if answer["style"] == "stdio":
             tally = self._run_cases(code, answer["cases"])
         else:
-            spec = {**_SPECS[answer["style"]](answer), "style": answer["style"], "prefix": prefix}
+            run = self._run_calls if answer["style"] == "calls" else self._run_suite
             try:
-                tally = self._run_suite(code, spec)
+                tally = run(code, answer, prefix)
             except SandboxError:  # our infrastructure gets one more try
-                tally = self._run_suite(code, spec)
+                tally = run(code, answer, prefix)
         return self._verdict(tally, found)
 
     @property
@@ -109,7 +105,7 @@ class PythonCodeVerifier(Verifier):
             memory_bytes=int(self.memory_mb) << 20,
         )
 
-    def _verdict(self, tally: _Tally, code: str) -> Verdict:
+    def _verdict(self, tally: Tally, code: str) -> Verdict:
         if tally.total < 1:
             raise VerifierError("the tests check nothing: expected at least one test")
         fields: dict[str, Any] = {
@@ -126,7 +122,7 @@ class PythonCodeVerifier(Verifier):
 
     # ------------------------------------------------------------- programs that read and write
 
-    def _run_cases(self, code: str, cases: Sequence[Mapping[str, str]]) -> _Tally:
+    def _run_cases(self, code: str, cases: Sequence[Mapping[str, str]]) -> Tally:
         """Each case in a process of its own; the output is compared here.
 
         A time-out ends the suite: a program that is too slow would be so again for every case.
@@ -145,14 +141,26 @@ class PythonCodeVerifier(Verifier):
                 outcome, reason = failure, f"test {number}: {why}"
             if result.status in (RunStatus.TIMEOUT, RunStatus.COMPILE_ERROR):
                 break
-        return _Tally(passed, len(cases), outcome, reason)
+        return Tally(passed, len(cases), outcome, reason)
 
     # ------------------------------------------------------------- functions that tests call
 
-    def _run_suite(self, code: str, spec: Mapping[str, Any]) -> _Tally:
+    def _run_calls(self, code: str, answer: Mapping[str, Any], prefix: str) -> Tally:
+        """Load the answer in the sandbox, call it and compare from here."""
+        limits = self.limits
+        try:
+            session = _sandbox(self.allow_weaker).session(code, limits)
+        except CallFailed as failure:
+            return _did_not_load(failure, limits)
+        with session:
+            return run_calls(session, answer)
+
+    def _run_suite(self, code: str, answer: Mapping[str, Any], prefix: str) -> Tally:
         """Load the answer in one sandbox, run the tests in another."""
+        style = answer["style"]
+        spec = {**_SPECS[style](answer), "style": style, "prefix": prefix}
         sandbox = _sandbox(self.allow_weaker)
-        tester = _tester(self.allow_weaker, spec["style"] == "pytest")
+        tester = _tester(self.allow_weaker, style == "pytest")
         limits = self.limits
         try:
             session = sandbox.session(code, limits)
@@ -168,7 +176,7 @@ class PythonCodeVerifier(Verifier):
         if report is None:
             status = tester_end.status(tester_limits)
             if status is RunStatus.TIMEOUT:
-                return _Tally(0, 1, Outcome.TIMEOUT, "the tests did not end on what it returned")
+                return Tally(0, 1, Outcome.TIMEOUT, "the tests did not end on what it returned")
             raise VerifierError(
                 f"the tests ended by themselves: {describe(tester_end, tester_limits)}"
             )
@@ -183,32 +191,22 @@ def _before_the_deadline(seconds: float, spare: float) -> float:
     return max(0.1, min(seconds, left - spare * min(left, 10.0)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Tally:
-    """What the tests showed; `outcome` is that of the first failure."""
-
-    passed: int
-    total: int
-    outcome: Outcome | None
-    reason: str
-
-
-def _did_not_load(failure: CallFailed, limits: Limits) -> _Tally:
-    if failure.status in _ENDINGS:
-        outcome = _ENDINGS[failure.status]
+def _did_not_load(failure: CallFailed, limits: Limits) -> Tally:
+    if failure.status in ENDINGS:
+        outcome = ENDINGS[failure.status]
     elif failure.kind == "syntax":
         outcome = Outcome.COMPILE_ERROR
     else:
         outcome = Outcome.RUNTIME_ERROR
     doing = "compiled" if failure.kind == "syntax" else "loaded"
-    return _Tally(0, 1, outcome, f"while it was {doing}: {failure}")
+    return Tally(0, 1, outcome, f"while it was {doing}: {failure}")
 
 
-def _read_report(report: Mapping[str, Any], status: RunStatus, ended: str) -> _Tally:
+def _read_report(report: Mapping[str, Any], status: RunStatus, ended: str) -> Tally:
     passed, total = int(report["passed"]), int(report["total"])
     problem, detail = report["problem"], str(report["detail"])
     if problem is None:
-        return _Tally(passed, total, None, "")
+        return Tally(passed, total, None, "")
     if problem == "test_error":
         raise VerifierError(f"the tests are at fault: {detail}")
     outcome = Outcome.INCORRECT
@@ -218,9 +216,9 @@ def _read_report(report: Mapping[str, Any], status: RunStatus, ended: str) -> _T
     elif problem in ("missing", "exit"):
         outcome = Outcome.RUNTIME_ERROR
     elif problem == "gone":
-        outcome = _ENDINGS.get(status, Outcome.RUNTIME_ERROR)
+        outcome = ENDINGS.get(status, Outcome.RUNTIME_ERROR)
         detail = f"{detail}: {ended}"
-    return _Tally(passed, max(total, 1), outcome, detail)
+    return Tally(passed, max(total, 1), outcome, detail)
 
 
 def _compare(result: RunResult, expected: str) -> tuple[Outcome | None, str]:
@@ -231,7 +229,7 @@ def _compare(result: RunResult, expected: str) -> tuple[Outcome | None, str]:
             f"exit code {result.exit_code}" if result.signal is None else f"signal {result.signal}"
         )
         why = f"{result.status.value.replace('_', ' ')} ({last or ended})"
-        return _ENDINGS.get(result.status, Outcome.RUNTIME_ERROR), why
+        return ENDINGS.get(result.status, Outcome.RUNTIME_ERROR), why
     written = result.stdout.decode("utf-8", "replace")
     if normalised(written) == normalised(expected):
         return None, ""
@@ -279,15 +277,6 @@ def _checked(answer: Any) -> Mapping[str, Any]:
     return answer
 
 
-def _calls_spec(answer: Mapping[str, Any]) -> dict[str, Any]:
-    cases = [(list(c["args"]), dict(c.get("kwargs") or {}), c["expected"]) for c in answer["cases"]]
-    return {
-        "entry_point": answer["entry_point"],
-        "cases": cases,
-        "tolerance": answer.get("tolerance"),
-    }
-
-
 def _asserts_spec(answer: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("tests", "entry_point")
     return {**{key: answer.get(key) for key in keys}, "setup": answer.get("setup") or ""}
@@ -298,7 +287,6 @@ def _pytest_spec(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _SPECS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
-    "calls": _calls_spec,
     "asserts": _asserts_spec,
     "pytest": _pytest_spec,
 }

@@ -3,7 +3,7 @@
 The tests are trusted not to lie, but run confined all the same. The candidate is reached through
 two pipes and sends only data; the verdict leaves by a third pipe that it does not have.
 
-The first frame holds a mapping: `style` (`asserts`, `calls` or `pytest`), `names` (what the
+The first frame holds a mapping: `style` (`asserts` or `pytest`), `names` (what the
 candidate said that it defines, still encoded), and the parts of that style. The reply is one
 mapping:
 
@@ -16,16 +16,14 @@ mapping:
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 from . import values  # noqa: TID251
 from .asserts import run_asserts  # noqa: TID251
-from .remote import Channel, Stop, Unsupported, brief  # noqa: TID251
+from .remote import Channel, Stop, Unsupported  # noqa: TID251
 from .suite import Suite  # noqa: TID251
 
 CALL_FD = 5
@@ -59,69 +57,6 @@ def _open_channel() -> Channel:
             raise Stop("gone", "the program ended") from None
 
     return Channel(send, lambda: next(incoming, None))
-
-
-# ------------------------------------------------------------------------------ calls
-
-
-def _calls(suite: Suite) -> None:
-    """`entry_point(*args, **kwargs)` compared with an expected value, case by case."""
-    spec = suite.spec
-    entry = spec["entry_point"]
-    suite.expected = len(spec["cases"])
-    scope: dict[str, Any] = {}
-    if suite.namespace({entry}, scope):
-        suite.fail("missing", f"the code does not define {entry}")
-        return
-    for args, kwargs, expected in spec["cases"]:
-        label = f"{entry}({', '.join(_arguments(args, kwargs))}) should be {brief(expected)}"
-        try:
-            result = scope[entry](*args, **kwargs)
-            same = equal(result, expected, spec["tolerance"])
-        except Unsupported:
-            raise
-        except Exception as error:
-            suite.test_failed(label, error)
-            continue
-        suite.count(same)
-        if not same:
-            suite.fail("assertion", f"test {suite.run}, {label}: {suite.channel.last}")
-
-
-def _arguments(args: list[Any], kwargs: dict[str, Any]) -> Iterator[str]:
-    yield from (brief(value) for value in args)
-    yield from (f"{key}={brief(value)}" for key, value in kwargs.items())
-
-
-def equal(got: Any, expected: Any, tolerance: float | None = None) -> bool:
-    """Whether a plain value is the expected one.
-
-    Numbers compare as in Python (`True == 1`), a tuple equals a list (JSON has no tuples), nan
-    equals nan. With a tolerance, floats may differ by that much, absolutely or relative to the
-    expected.
-    """
-    if isinstance(got, list | tuple) and isinstance(expected, list | tuple):
-        pairs = zip(got, expected, strict=False)
-        return len(got) == len(expected) and all(equal(g, e, tolerance) for g, e in pairs)
-    if type(got) is dict and type(expected) is dict:
-        keys = got.keys() == expected.keys()
-        return keys and all(equal(got[key], expected[key], tolerance) for key in expected)
-    if isinstance(got, int | float) and isinstance(expected, int | float):
-        if isinstance(got, float) and isinstance(expected, float) and math.isnan(expected):
-            return math.isnan(got)
-        if tolerance and not isinstance(got, bool) and not isinstance(expected, bool):
-            return got == expected or _close(got, expected, tolerance)
-        return bool(got == expected)
-    if type(got) is complex and tolerance:
-        return bool(abs(got - complex(expected)) <= tolerance * max(1.0, abs(expected)))
-    return type(got) is type(expected) and bool(got == expected)
-
-
-def _close(got: float, expected: float, tolerance: float) -> bool:
-    try:
-        return abs(got - expected) <= tolerance * max(1.0, abs(expected))
-    except OverflowError:
-        return False
 
 
 # ------------------------------------------------------------------------------ pytest
@@ -195,7 +130,7 @@ class _Collector:
             self._suite.count(True)
 
 
-_STYLES = {"asserts": run_asserts, "calls": _calls, "pytest": _pytest}
+_STYLES = {"asserts": run_asserts, "pytest": _pytest}
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -198,6 +198,27 @@ def test_expected_values_with_floats_tuples_sets_and_nan(verifier) -> None:
     assert exact.metrics["tests_passed"] == 3.0
 
 
+def test_a_reply_that_is_far_too_long_is_refused_unread(verifier) -> None:
+    code = "def double(x):\n    return [0] * {}\n"
+    for length, why in ((100_000, "a reply of 600,0"), (2_000_000, "the value has more than")):
+        verdict = judge(verifier, code.format(length), STYLES["calls"])
+        assert verdict.outcome is Outcome.INCORRECT
+        assert f"cannot be compared: {why}" in verdict.reason
+
+
+def test_each_call_that_raises_fails_its_own_case(verifier) -> None:
+    code = "def f(x):\n    if x == 1:\n        raise ValueError('one')\n    return x\n"
+    cases = [{"args": [x], "expected": x} for x in (0, 1, 2)]
+    verdict = judge(verifier, code, {"style": "calls", "entry_point": "f", "cases": cases})
+    assert verdict.outcome is Outcome.RUNTIME_ERROR
+    assert verdict.metrics == {"tests_passed": 2.0, "tests_total": 3.0}
+    assert "test 2, f(1) should be 1: it raised ValueError: one" in verdict.reason
+    ended = judge(verifier, code.replace("raise ValueError('one')", "import os; os._exit(0)"), {
+        "style": "calls", "entry_point": "f", "cases": cases})  # fmt: skip
+    assert ended.outcome is Outcome.RUNTIME_ERROR
+    assert ended.metrics == {"tests_passed": 1.0, "tests_total": 3.0}
+
+
 def test_arguments_changed_in_place_are_seen_by_the_tests(verifier) -> None:
     code = "def sort(values, table):\n    values.sort()\n    table['n'] = len(values)\n"
     tests = "v, t = [3, 1, 2], {}\nw = v\nsort(v, t)\nassert w == [1, 2, 3]\nassert t == {'n': 3}"
