@@ -18,7 +18,7 @@ class TokenScores:
 
     Attributes:
         logprobs: `[N]` float32, natural log, at the given temperature.
-        entropy: `[N]` float32, in nats, of the distribution of each token; detached.
+        entropy: `[N]` float32, in nats, of the distribution of each token.
         sequence_ids: `[N]` int64, which sequence of the batch each token belongs to.
     """
 
@@ -52,4 +52,4 @@ def score_tokens(model: PreTrainedModel, batch: Batch, *, temperature: float = 1
     logits = output.logits[rows.to(device), columns.to(device) - 1]
     targets = batch.input_ids[batch.loss_mask].to(device)
     logprobs, entropy = token_logprobs_and_entropy(logits, targets, temperature or 1.0)
-    return TokenScores(logprobs, entropy.detach(), rows.to(device))
+    return TokenScores(logprobs, entropy, rows.to(device))

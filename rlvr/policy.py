@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import (
     AutoModelForCausalLM,
@@ -68,14 +70,26 @@ def load_policy(path: str, *, dtype: str = "float32", device: str = "cpu") -> Po
     is_path = path.startswith((".", "/", "~")) or path.count("/") > 1
     if is_path and not Path(path).expanduser().is_dir():
         raise UserError(f"cannot load the policy {path!r}: there is no such folder")
+    cached = {"local_files_only": True} if not Path(path).is_dir() and not _answers(path) else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype))
+        tokenizer = AutoTokenizer.from_pretrained(path, **cached)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch_dtype(dtype), **cached)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load the policy {path!r}: {_first_line(error)}") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return Policy(model.to(device).eval(), tokenizer)
+
+
+def _answers(name: str) -> bool:
+    """Whether the Hub says anything about a name, asked once: a download retries for minutes."""
+    try:
+        HfApi().model_info(name, timeout=10)
+    except HfHubHTTPError:
+        return True
+    except Exception:  # whatever the HTTP library raises where nobody answers
+        return False
+    return True
 
 
 def make_policy(

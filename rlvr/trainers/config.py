@@ -152,6 +152,8 @@ class ObjectiveConfig(Section):
     kl_coefficient: float = Field(0.0, ge=0.0)
     """0 needs no reference model."""
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    entropy_coefficient: float = Field(0.0, ge=0.0)
+    """Weight of an entropy bonus: a policy that is sure too soon no longer explores."""
     epochs: PositiveInt = 1
     """Passes over the rollouts of a step."""
     mini_batches: PositiveInt = 1

@@ -224,6 +224,8 @@ class PolicyGradientLearner:
             divergence = kl_estimate(logprobs, reference, kind=objective.kl_estimator)
             per_token = per_token + objective.kl_coefficient * divergence
             metrics["kl/reference"] = divergence.detach().sum().item() / totals.tokens
+        if objective.entropy_coefficient:
+            per_token = per_token - objective.entropy_coefficient * scores.entropy
         loss = aggregate(
             per_token,
             scores.sequence_ids,
@@ -232,7 +234,7 @@ class PolicyGradientLearner:
             normaliser=self.config.sampling.max_new_tokens,
         )
         metrics["loss"] = loss.item()
-        metrics["entropy"] = scores.entropy.sum().item() / totals.tokens
+        metrics["entropy"] = scores.entropy.detach().sum().item() / totals.tokens
         gap = (old - micro.sampler_logprobs[mask].to(device)).abs()
         metrics["sampler_gap/mean"] = gap.sum().item() / totals.tokens
         return loss, metrics

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,20 @@ def test_weights_that_were_cut_short_are_a_users_error(
     weights.write_bytes(weights.read_bytes()[:size])
     with pytest.raises(UserError, match="cannot load the policy"):
         load_policy(str(folder))
+
+
+def test_a_hub_that_nobody_reaches_is_said_in_one_line_and_at_once() -> None:
+    """The Hub's own library retries each file for half a minute, with a message for each try."""
+    code = "from rlvr.policy import load_policy; load_policy('someone/somewhat')"
+    end = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "cannot load the policy 'someone/somewhat'" in end.stderr.splitlines()[-1]
+    assert "Retry" not in end.stderr
 
 
 @pytest.mark.parametrize("alphabet", [None, "0123456789+= \n"])

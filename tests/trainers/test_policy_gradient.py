@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,12 @@ def ragged_batch() -> Batch:
     return Batch.pack(examples)
 
 
+def make_sure(model: torch.nn.Module) -> None:
+    """Sharpen the output distribution of a new policy, which is nearly uniform."""
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(30)  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("algorithm", ["dapo", "grpo", "dr_grpo", "rloo"])
 def test_an_update_is_the_same_for_every_split_into_micro_batches(
     tmp_path: Path, algorithm: str
@@ -89,6 +96,19 @@ def test_on_policy_ratios_are_one_and_then_they_move(tmp_path: Path) -> None:
     changes = {"objective": {"epochs": 3}, "optimizer": {"lr": 1e-2}}
     later = learner(tmp_path, **changes).update(ragged_batch(), step=1)
     assert later["policy/approx_kl"] > 1e-5
+
+
+def test_an_entropy_bonus_alone_makes_the_policy_less_sure(tmp_path: Path) -> None:
+    batch = ragged_batch()
+    batch = dataclasses.replace(batch, advantages=torch.zeros_like(batch.advantages))
+    changes = {"objective": {"entropy_coefficient": 0.5}, "optimizer": {"lr": 1e-2}}
+    one = learner(tmp_path, **changes)
+    make_sure(one.policy.model)
+    rows = [one.update(batch, step=1) for _ in range(5)]
+    entropies = [row["entropy"] for row in rows]
+    assert entropies == sorted(entropies) and entropies[-1] > entropies[0] + 0.1
+    # DAPO's aggregation is the token mean, so the loss is the bonus itself.
+    assert rows[0]["loss"] == pytest.approx(-0.5 * entropies[0], rel=1e-5)
 
 
 def test_the_sampler_and_the_trainer_agree_on_logprobs(tmp_path: Path) -> None:
