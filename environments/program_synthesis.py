@@ -92,8 +92,9 @@ def program_synthesis(
 
 def _draw_affine(rng: Random) -> _Program:
     hidden = rng.sample([*range(-20, 0), *range(3, 100)], 8)
-    # From 18 on, what is shown of `b-a*x` is not negative either: one thing less to learn.
-    return _Program(_affine(rng, 18, 99), "number", [0, 1, 2], hidden)
+    # From 18 on, what is shown of `b-a*x` is not negative either: one thing less to learn. Offsets
+    # of three digits make 17,000 problems, too many for a small policy to learn by heart.
+    return _Program(_affine(rng, 18, 999), "number", [0, 1, 2], hidden)
 
 
 def _draw_composed(rng: Random) -> _Program | None:
