@@ -21,7 +21,7 @@ MAX_DIGITS = 4000
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number written in digits: `42`, `0.2`, `1.2e5`, `0.\\overline{3}`; never negative.
+    r"""A number written in digits: `42`, `0.2`, `1.2e5`, `0.\overline{3}`; never negative.
 
     Attributes:
         value: its exact value.
@@ -139,24 +139,23 @@ Node = (
     | Operator
 )
 
+_ONE_ARGUMENT = (
+    "sin cos tan cot sec csc asin acos atan acot asec acsc "
+    "sinh cosh tanh coth sech csch asinh acosh atanh acoth asech acsch "
+    "ln abs floor ceil round factorial double_factorial sign re im conjugate arg gamma "
+    "degrees totient zeta"
+)
+
 # Known functions and how many arguments they take: (least, most).
 FUNCTIONS: dict[str, tuple[int, int]] = {
-    **dict.fromkeys(
-        (
-            "sin cos tan cot sec csc asin acos atan acot asec acsc "
-            "sinh cosh tanh coth sech csch asinh acosh atanh acoth asech acsch "
-            "ln abs floor ceil round factorial double_factorial sign re im conjugate arg gamma "
-            "degrees totient"
-        ).split(),
-        (1, 1),
-    ),
+    **dict.fromkeys(_ONE_ARGUMENT.split(), (1, 1)),
     "log": (2, 2),
     "root": (2, 2),
     "binomial": (2, 2),
     "permutations": (2, 2),
     "mod": (2, 2),
     "atan2": (2, 2),
-    **dict.fromkeys("gcd lcm max min".split(), (1, 100)),
+    **dict.fromkeys(["gcd", "lcm", "max", "min"], (1, 100)),
 }
 
 PI = Constant("pi")
