@@ -10,7 +10,7 @@ Two trees are equal (`==`) if they were written alike up to notation: `\frac12` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -220,3 +220,30 @@ def free_symbols(node: Node) -> frozenset[str]:
             for child in children(node):
                 found |= free_symbols(child)
             return found
+
+
+def substitute(node: Node, values: Mapping[str, Node]) -> Node:
+    """The tree with free variables replaced; bound variables are left alone."""
+    match node:
+        case Symbol(name):
+            return values.get(name, node)
+        case Number() | Constant():
+            return node
+        case Negative(operand):
+            return Negative(substitute(operand, values))
+        case Sum(terms):
+            return Sum(tuple(substitute(term, values) for term in terms))
+        case Product(factors):
+            return Product(tuple(substitute(factor, values) for factor in factors))
+        case Quotient(above, below):
+            return Quotient(substitute(above, values), substitute(below, values))
+        case Power(base, exponent):
+            return Power(substitute(base, values), substitute(exponent, values))
+        case Call(name, arguments):
+            return Call(name, tuple(substitute(argument, values) for argument in arguments))
+        case Apply(name, arguments):
+            return Apply(name, tuple(substitute(argument, values) for argument in arguments))
+        case Operator(kind, body, variable, lower, upper):
+            inner = {name: value for name, value in values.items() if name != variable}
+            bounds = [None if b is None else substitute(b, values) for b in (lower, upper)]
+            return Operator(kind, substitute(body, inner), variable, *bounds)

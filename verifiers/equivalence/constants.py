@@ -1,0 +1,131 @@
+r"""Two constants: rigorous balls tell them apart, fields, separation bounds and precision join them.
+
+- Different is proved by balls that do not meet, at 64, then 128 bits, then more.
+- Equal is established by the identity test in prime fields where it holds (`12 + 8\pi` and
+  `4(3 + 2\pi)`), by the separation bound for algebraic numbers (`\sqrt2\sqrt3` and `\sqrt6`; a
+  proof), or, for other numbers built from logarithms, exponentials and inverse functions, by
+  agreement to `512 + 8 s` bits, where s is the largest absolute binary logarithm of any
+  subexpression. The last is no proof. It rests on the uniformity conjecture (D. Richardson, "How to
+  recognize zero", 1997): a nonzero expression of length N is not smaller than about 10^-(1.3 N);
+  known exceptions fall short of it by a factor, not by an order of magnitude. Expressions of more
+  than 150 nodes are not joined that way.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rlvr.verifiers.equivalence.exact import UndefinedError
+from rlvr.verifiers.equivalence.fields import ERROR_BOUND, Field, SingularError
+from rlvr.verifiers.equivalence.nodes import Node, walk
+from rlvr.verifiers.equivalence.result import ALGEBRA, IDENTITY, INTERVAL, NONE, Limits, Result
+from rlvr.verifiers.equivalence.separation import separation_bits
+
+CONJECTURAL_BOUND: Final = 1e-12
+_FIRST_PRECISION: Final = 64
+_MAX_CONJECTURAL_NODES: Final = 150
+_GUARD_BITS: Final = 64
+
+
+def same_constant(gold: Node, answer: Node, limits: Limits) -> Result:
+    """Whether two expressions without free variables are equal."""
+    from rlvr.verifiers.equivalence.enclosure import UnsettledError
+
+    try:
+        apart = _apart(gold, answer, _FIRST_PRECISION, limits)
+        if apart is None:
+            apart = _apart(gold, answer, 2 * _FIRST_PRECISION, limits)
+    except UndefinedError as error:
+        return Result(False, INTERVAL, f"undefined: {error}")
+    except UnsettledError as error:
+        return _without_balls(gold, answer, limits, str(error))
+    if apart is None:
+        return _without_balls(gold, answer, limits, "no finite enclosure")
+    if apart:
+        return Result(False, INTERVAL, "the values differ")
+    if formally_equal(gold, answer, limits):
+        return Result(True, IDENTITY, "", ERROR_BOUND)
+    try:
+        return _joined(gold, answer, limits)
+    except UndefinedError as error:
+        return Result(False, INTERVAL, f"undefined: {error}")
+    except UnsettledError as error:
+        return Result.undecided(str(error), needs_algebra=True)
+
+
+def formally_equal(gold: Node, answer: Node, limits: Limits) -> bool:
+    """Whether two expressions are equal as rational functions of their parts, in every field.
+
+    Says nothing about whether they are defined.
+    """
+    for k in range(2):
+        field = Field(k, limits)
+        try:
+            if field.value(gold) != field.value(answer):
+                return False
+        except (SingularError, UndefinedError):
+            return False
+    return True
+
+
+def _apart(gold: Node, answer: Node, bits: int, limits: Limits) -> bool | None:
+    """Whether the balls are disjoint; None if one of them is not finite."""
+    from rlvr.verifiers.equivalence.enclosure import Enclosure, precision
+
+    with precision(bits):
+        first = Enclosure(None, limits).value(gold)
+        second = Enclosure(None, limits).value(answer)
+        if not first.is_finite() or not second.is_finite():
+            return None
+        return not first.overlaps(second)
+
+
+def _joined(gold: Node, answer: Node, limits: Limits) -> Result:
+    """Decide about two constants that agree to 64 bits or more."""
+    from rlvr.verifiers.equivalence.enclosure import Enclosure, magnitude, precision
+
+    separation = separation_bits(gold, answer)
+    bits = 256
+    while True:
+        with precision(bits):
+            spanned = Enclosure(None, limits, spans=True)
+            first, second = spanned.value(gold), spanned.value(answer)
+            if not first.is_finite() or not second.is_finite():
+                return Result.undecided("no finite enclosure", needs_algebra=True)
+            if not first.overlaps(second):
+                return Result(False, INTERVAL, "the values differ")
+            difference = first - second
+            size = magnitude(difference)
+        agreed = float(bits) if size is None else -size
+        if separation is not None and agreed > separation:
+            return Result(True, ALGEBRA, "closer than two different algebraic numbers can be")
+        wanted = 512 + 8 * spanned.span
+        if separation is None and agreed >= wanted:
+            nodes = sum(1 for tree in (gold, answer) for _ in walk(tree))
+            if nodes <= _MAX_CONJECTURAL_NODES:
+                return Result(True, INTERVAL, f"agree to {agreed:.0f} bits", CONJECTURAL_BOUND)
+            return Result.undecided("long and close", needs_algebra=True)
+        target = separation if separation is not None else wanted
+        needed = int(bits + max(_GUARD_BITS, target - agreed + _GUARD_BITS))
+        if needed > limits.max_precision or bits >= limits.max_precision:
+            return Result.undecided("close, and more precision is needed", needs_algebra=True)
+        bits = needed
+
+
+def _without_balls(gold: Node, answer: Node, limits: Limits, reason: str) -> Result:
+    """Constants that have no finite ball: towers, or parts that are not numbers."""
+    from rlvr.verifiers.equivalence.giants import compare_giants
+
+    if formally_equal(gold, answer, limits) and not _may_be_undefined(gold, answer):
+        return Result(True, IDENTITY, "", ERROR_BOUND)
+    result = compare_giants(gold, answer, limits)
+    if result.tier != NONE:
+        return result
+    return Result.undecided(reason, needs_algebra=True)
+
+
+def _may_be_undefined(gold: Node, answer: Node) -> bool:
+    """Whether a part of a formal identity could hide a division by zero: only towers cannot."""
+    from rlvr.verifiers.equivalence.giants import is_tower
+
+    return gold != answer and not (is_tower(gold) and is_tower(answer))

@@ -1,0 +1,497 @@
+r"""Rigorous enclosures: expressions evaluated to complex balls (Arb) at a chosen precision.
+
+A ball contains the value of the expression at the point; it never says that two values are equal,
+only that they differ. Roots of odd index and powers with an odd denominator of negative real
+numbers are real (`\sqrt[3]{-8} = -2`); all else is on the principal branch.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from hashlib import blake2b
+from typing import Any, Final
+
+from flint import acb, arb, ctx, fmpq
+
+from rlvr.verifiers.equivalence.exact import UndefinedError, exact_value
+from rlvr.verifiers.equivalence.nodes import (
+    Apply,
+    Call,
+    Constant,
+    E,
+    Negative,
+    Node,
+    Number,
+    Operator,
+    Power,
+    Product,
+    Quotient,
+    Sum,
+    Symbol,
+)
+from rlvr.verifiers.equivalence.result import DEFAULT_LIMITS, Limits
+
+MAX_SUMMED: Final = 400
+MAX_WORK: Final = 400_000
+_INTEGRAL_EVALUATIONS: Final = 3000
+
+
+class UnsettledError(Exception):
+    """No enclosure: not evaluated numerically here, or too much work."""
+
+
+class _Lock:
+    """The precision is one setting of the process; a forked child gets a free lock."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.lock = threading.RLock()
+
+
+_precision_lock = _Lock()
+
+
+@contextmanager
+def precision(bits: int) -> Iterator[None]:
+    """Evaluate with this many bits; other threads wait."""
+    with _precision_lock.lock:
+        before = ctx.prec
+        ctx.prec = bits
+        try:
+            yield
+        finally:
+            ctx.prec = before
+
+
+def enclose_fraction(value: Fraction) -> acb:
+    """The ball of a rational number."""
+    if value.denominator == 1:
+        return acb(value.numerator)
+    return acb(arb(fmpq(value.numerator, value.denominator)))
+
+
+def magnitude(ball: acb) -> float | None:
+    """The binary logarithm of an upper bound of the absolute value; None if infinite or zero."""
+    upper = ball.abs_upper()
+    if not upper.is_finite() or upper.is_zero():
+        return None
+    mantissa, exponent = upper.man_exp()
+    return float(int(exponent)) + int(mantissa).bit_length()
+
+
+class Enclosure:
+    """Evaluates trees to balls at one point.
+
+    Attributes:
+        real: whether every value so far was real.
+        span: the largest absolute binary logarithm of a value so far (0 unless `spans`).
+    """
+
+    def __init__(
+        self,
+        point: dict[str, acb] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        *,
+        spans: bool = False,
+    ) -> None:
+        self.point = point or {}
+        self.limits = limits
+        self.real = True
+        self.spans = spans
+        self.span = 0.0
+        self.work = 0
+        self.analytic = False
+
+    def value(self, node: Node) -> acb:
+        """The ball of a node.
+
+        Raises:
+            UndefinedError: it has no value.
+            UnsettledError: it is not evaluated here.
+        """
+        ball = _EVALUATORS[type(node)](self, node)
+        if self.spans and not ball.contains(0):
+            size = magnitude(ball)
+            if size is not None:
+                self.span = max(self.span, abs(size))
+        return ball
+
+    def _number(self, node: Number) -> acb:
+        return enclose_fraction(node.value)
+
+    def _constant(self, node: Constant) -> acb:
+        match node.name:
+            case "pi":
+                return acb.pi()
+            case "e":
+                return acb(arb.const_e())
+            case "i":
+                self.real = False
+                return acb(0, 1)
+            case _:
+                raise UndefinedError(node.name)
+
+    def _symbol(self, node: Symbol) -> acb:
+        ball = self.point.get(node.name)
+        if ball is None:
+            raise UnsettledError(f"{node.name} has no value")
+        return ball
+
+    def _sum(self, node: Sum) -> acb:
+        total = self.value(node.terms[0])
+        for term in node.terms[1:]:
+            total += self.value(term)
+        return total
+
+    def _product(self, node: Product) -> acb:
+        product = self.value(node.factors[0])
+        for factor in node.factors[1:]:
+            product *= self.value(factor)
+        return product
+
+    def _quotient(self, node: Quotient) -> acb:
+        below = self.value(node.denominator)
+        if below.is_zero():
+            raise UndefinedError("division by zero")
+        return self.value(node.numerator) / below
+
+    def _power(self, node: Power) -> acb:
+        if node.base == E:
+            return self._spent(self.value(node.exponent).exp())
+        base = self.value(node.base)
+        exponent = literal(node.exponent)
+        if exponent is None:
+            power = self.value(node.exponent)
+            # An exponent that is a sampled whole number is exact: 2^n has no branch.
+            whole = power.unique_fmpz() if power.is_exact() else None
+            exponent = Fraction(int(whole)) if whole is not None else None
+        if exponent is not None and abs(exponent.numerator) < 1 << 64:
+            return self._rational_power(base, exponent)
+        if base.is_zero():
+            if not power_is_positive(self.value(node.exponent)):
+                raise UndefinedError("a power of zero")
+            return base
+        return self._spent(self._branched(base.pow(self.value(node.exponent), self.analytic)))
+
+    def _rational_power(self, base: acb, exponent: Fraction) -> acb:
+        if base.is_zero() and exponent <= 0:
+            raise UndefinedError("a power of zero")
+        if exponent.denominator == 1:
+            return self._spent(base**exponent.numerator)
+        if exponent.denominator < 100:
+            return self._root(base, exponent.denominator) ** exponent.numerator
+        return self._spent(self._branched(base.pow(enclose_fraction(exponent), self.analytic)))
+
+    def _root(self, ball: acb, index: int) -> acb:
+        if self.analytic:
+            return self._spent(ball.pow(acb(1) / index, True))
+        if index % 2 and ball.imag.is_zero():
+            if ball.real < 0:
+                return self._spent(-((-ball).root(index)))
+            return self._spent(ball.root(index))
+        return self._spent(self._branched(ball.sqrt() if index == 2 else ball.root(index)))
+
+    def _branched(self, ball: acb) -> acb:
+        """Note a value that has left the real line."""
+        if self.real and not ball.imag.is_zero():
+            self.real = False
+        return ball
+
+    def _spent(self, ball: acb) -> acb:
+        self.work += ctx.prec
+        if self.work > MAX_WORK * 16:
+            raise UnsettledError("too much work")
+        return ball
+
+    def _call(self, node: Call) -> acb:
+        name = node.name
+        if name == "root":
+            index = literal(node.arguments[1])
+            if index is None or index.denominator != 1 or not 0 < index < 10_000:
+                raise UnsettledError("a root of no whole index")
+            return self._root(self.value(node.arguments[0]), index.numerator)
+        arguments = [self.value(argument) for argument in node.arguments]
+        method = _METHODS.get(name)
+        if method is not None:
+            self._spent(arguments[0])
+            return self._branched(getattr(arguments[0], method)())
+        return self._spent(_FUNCTIONS[name](self, *arguments))
+
+    def _apply(self, node: Apply) -> acb:
+        """An unknown function: a fixed analytic function that its name decides."""
+        digest = blake2b(node.name.encode(), digest_size=16).digest()
+        result = acb(0)
+        for k, argument in enumerate(node.arguments):
+            scale, shift = digest[k % 8] + 1, digest[8 + k % 8] + 1
+            result += (self.value(argument) * fmpq(scale, 37) + fmpq(shift, 11)).sin() * (k + 2)
+        return self._spent(result)
+
+    def _operator(self, node: Operator) -> acb:
+        if node.kind == "derivative":
+            from rlvr.verifiers.equivalence.calculus import derivative_of
+
+            return self.value(derivative_of(node))
+        if node.lower is None or node.upper is None:
+            raise UnsettledError(node.kind)
+        if node.kind == "integral":
+            return self._integral(node)
+        if node.kind not in ("sum", "product"):
+            raise UnsettledError(node.kind)
+        first, last = self._whole(node.lower), self._whole(node.upper)
+        if last - first >= MAX_SUMMED:
+            raise UnsettledError("a long sum")
+        result = acb(0 if node.kind == "sum" else 1)
+        for k in range(first, last + 1):
+            term = self._at(node.variable, acb(k), node.body)
+            result = result + term if node.kind == "sum" else result * term
+        return result
+
+    def _at(self, variable: str, ball: acb, body: Node) -> acb:
+        outer = self.point
+        self.point = {**outer, variable: ball}
+        try:
+            return self.value(body)
+        finally:
+            self.point = outer
+
+    def _whole(self, node: Node) -> int:
+        whole = self.value(node).unique_fmpz()
+        if whole is None or abs(int(whole)) > 10**9:
+            raise UnsettledError("a bound that is no whole number")
+        return int(whole)
+
+    def _integral(self, node: Operator) -> acb:
+        assert node.lower is not None and node.upper is not None
+        lower, upper = self.value(node.lower), self.value(node.upper)
+        if self.analytic or not (lower.is_finite() and upper.is_finite()):
+            raise UnsettledError("an integral that is not taken numerically")
+        failure: list[Exception] = []
+        real, spans = self.real, self.spans
+        self.spans = False
+
+        def integrand(z: acb, analytic: bool) -> acb:
+            self.analytic = bool(analytic)
+            try:
+                return self._at(node.variable, z, node.body)
+            except (UnsettledError, UndefinedError) as error:
+                failure.append(error)
+                return acb(float("nan"))
+            finally:
+                self.analytic = False
+
+        result = acb.integral(
+            integrand, lower, upper, eval_limit=_INTEGRAL_EVALUATIONS, depth_limit=60
+        )
+        self.real, self.spans = real, spans
+        if any(isinstance(error, UnsettledError) for error in failure):
+            raise UnsettledError("an integrand that is not evaluated")
+        return result
+
+    def _logarithm(self, ball: acb) -> acb:
+        if ball.is_zero():
+            raise UndefinedError("the logarithm of zero")
+        return self._branched(ball.log(self.analytic))
+
+    def _real_part(self, ball: acb) -> arb:
+        if not ball.imag.is_zero():
+            raise UnsettledError("a function of real numbers at a complex one")
+        return ball.real
+
+    def _no_analysis(self) -> None:
+        if self.analytic:
+            raise UnsettledError("an integrand that is not analytic")
+
+
+def power_is_positive(ball: acb) -> bool:
+    """Whether a ball lies right of zero."""
+    return bool(ball.real > 0)
+
+
+def literal(node: Node) -> Fraction | None:
+    """The value of a small rational constant; None for anything else."""
+    kind = type(node)
+    if kind is Number:
+        return node.value  # type: ignore[union-attr]
+    if kind in (Symbol, Constant):
+        return None
+    try:
+        return exact_value(node)
+    except UndefinedError:
+        return None
+
+
+def _absolute(e: Enclosure, x: acb) -> acb:
+    if e.analytic:
+        return x.real_abs(True) if x.imag.contains(0) else acb(float("nan"))
+    return acb(abs(x))
+
+
+def _floor(e: Enclosure, x: acb) -> acb:
+    e._no_analysis()
+    return acb(e._real_part(x).floor())
+
+
+def _ceil(e: Enclosure, x: acb) -> acb:
+    e._no_analysis()
+    return acb(e._real_part(x).ceil())
+
+
+def _double_factorial(e: Enclosure, x: acb) -> acb:
+    whole = x.unique_fmpz()
+    if whole is None or not -1 <= int(whole) < 10**6:
+        raise UnsettledError("a double factorial of no whole number")
+    n = int(whole)
+    half = acb(n // 2 + 1).gamma()
+    if n % 2 == 0:
+        return half * acb(2) ** (n // 2)
+    return acb(n + 2).gamma() / (acb((n + 1) // 2 + 1).gamma() * acb(2) ** ((n + 1) // 2))
+
+
+def _modulo(e: Enclosure, x: acb, y: acb) -> acb:
+    e._no_analysis()
+    a, b = e._real_part(x), e._real_part(y)
+    return acb(a - b * (a / b).floor())
+
+
+def _sign(e: Enclosure, x: acb) -> acb:
+    e._no_analysis()
+    a = e._real_part(x)
+    if a > 0 or a < 0:
+        return acb(1 if a > 0 else -1)
+    if a.is_zero():
+        return acb(0)
+    raise UnsettledError("the sign of a number close to zero")
+
+
+def _extreme(e: Enclosure, first: acb, rest: tuple[acb, ...], method: str) -> acb:
+    e._no_analysis()
+    best = e._real_part(first)
+    for other in rest:
+        best = getattr(best, method)(e._real_part(other))
+    return acb(best)
+
+
+def _common(name: str, balls: tuple[acb, ...]) -> acb:
+    import math
+
+    wholes = [ball.unique_fmpz() for ball in balls]
+    if any(whole is None for whole in wholes):
+        raise UnsettledError(f"{name} of no whole numbers")
+    return acb(getattr(math, name)(*(int(whole) for whole in wholes)))
+
+
+def _conjugate(e: Enclosure, x: acb) -> acb:
+    e._no_analysis()
+    return x.conjugate()
+
+
+def _part(e: Enclosure, part: arb) -> acb:
+    e._no_analysis()
+    return acb(part)
+
+
+def _totient(e: Enclosure, x: acb) -> acb:
+    whole = x.unique_fmpz()
+    if whole is None:
+        raise UnsettledError("the totient of no whole number")
+    value = exact_value(Call("totient", (Number(Fraction(max(0, int(whole)))),)))
+    if value is None:
+        raise UnsettledError("a totient")
+    return enclose_fraction(value)
+
+
+def _inverse(x: acb) -> acb:
+    if x.is_zero():
+        raise UndefinedError("division by zero")
+    return 1 / x
+
+
+# Functions that are one method of a ball; the result may leave the real line.
+_METHODS: Final = {
+    **{
+        f: f
+        for f in [
+            "sin",
+            "cos",
+            "tan",
+            "cot",
+            "sec",
+            "csc",
+            "sinh",
+            "cosh",
+            "tanh",
+            "coth",
+            "sech",
+            "csch",
+            "gamma",
+            "zeta",
+        ]
+    },
+}
+
+_FUNCTIONS: Final[dict[str, Callable[..., acb]]] = {
+    "ln": lambda e, x: e._logarithm(x),
+    "log": lambda e, x, base: e._logarithm(x) / e._logarithm(base),
+    "asin": lambda e, x: e._branched(_analytic(e, x.asin())),
+    "acos": lambda e, x: e._branched(_analytic(e, x.acos())),
+    "atan": lambda e, x: e._branched(_analytic(e, x.atan())),
+    "acot": lambda e, x: acb.pi() / 2 if x.is_zero() else e._branched(_analytic(e, (1 / x).atan())),
+    "asec": lambda e, x: e._branched(_analytic(e, _inverse(x).acos())),
+    "acsc": lambda e, x: e._branched(_analytic(e, _inverse(x).asin())),
+    "asinh": lambda e, x: e._branched(_analytic(e, x.asinh())),
+    "acosh": lambda e, x: e._branched(_analytic(e, x.acosh())),
+    "atanh": lambda e, x: e._branched(_analytic(e, x.atanh())),
+    "acoth": lambda e, x: e._branched(_analytic(e, _inverse(x).atanh())),
+    "asech": lambda e, x: e._branched(_analytic(e, _inverse(x).acosh())),
+    "acsch": lambda e, x: e._branched(_analytic(e, _inverse(x).asinh())),
+    "abs": _absolute,
+    "floor": _floor,
+    "ceil": _ceil,
+    "round": lambda e, x: _floor(e, x + fmpq(1, 2)),
+    "sign": _sign,
+    "factorial": lambda e, x: (x + 1).gamma(),
+    "double_factorial": _double_factorial,
+    "binomial": lambda e, n, k: (n + 1).gamma() * (k + 1).rgamma() * (n - k + 1).rgamma(),
+    "permutations": lambda e, n, k: (n + 1).gamma() * (n - k + 1).rgamma(),
+    "re": lambda e, x: _part(e, x.real),
+    "im": lambda e, x: _part(e, x.imag),
+    "conjugate": _conjugate,
+    "arg": lambda e, x: _part(e, x.arg()),
+    "degrees": lambda e, x: x * acb.pi() / 180,
+    "mod": _modulo,
+    "atan2": lambda e, y, x: acb(arb.atan2(e._real_part(y), e._real_part(x))),
+    "gcd": lambda e, *xs: _common("gcd", xs),
+    "lcm": lambda e, *xs: _common("lcm", xs),
+    "max": lambda e, x, *rest: _extreme(e, x, rest, "max"),
+    "min": lambda e, x, *rest: _extreme(e, x, rest, "min"),
+    "totient": _totient,
+}
+
+
+def _analytic(e: Enclosure, ball: acb) -> acb:
+    """Inverse functions have branch cuts, and no check of them here: not integrated."""
+    if e.analytic:
+        raise UnsettledError("an integrand with a branch cut")
+    return ball
+
+
+_EVALUATORS: Final[dict[type[Any], Callable[[Enclosure, Any], acb]]] = {
+    Number: Enclosure._number,
+    Constant: Enclosure._constant,
+    Symbol: Enclosure._symbol,
+    Negative: lambda e, node: -e.value(node.operand),
+    Sum: Enclosure._sum,
+    Product: Enclosure._product,
+    Quotient: Enclosure._quotient,
+    Power: Enclosure._power,
+    Call: Enclosure._call,
+    Apply: Enclosure._apply,
+    Operator: Enclosure._operator,
+}

@@ -1,0 +1,226 @@
+r"""Two expressions with free variables: prime fields first, then rigorous balls at sample points.
+
+On which domain equality is asked: on the real points where every part of both expressions is real
+(so `\sqrt{x}\sqrt{x}` and `x` are equal, `\sqrt{x^2}` and `x` are not, `\ln x^2` and `2 \ln x` are).
+Where the expressions have no such points among the samples, or contain `i`, they are compared at
+real points with their principal complex values. Variables under `Re`, `Im`, a conjugate or an
+argument, and `z` and `w` beside `i`, are complex. Variables in factorials, binomials, greatest
+common divisors, bounds of sums, and exponents of negative numbers are positive whole numbers.
+
+Two balls that do not meet prove the expressions different. Agreement at four points or more, each
+to 128 bits beyond the size of the numbers that occur, counts as equality: for analytic functions a
+random point is a zero of the difference with probability zero, and the points have 60 random bits.
+With piecewise functions (`|x|`, floors, maxima) all of 24 points over four magnitudes of both signs
+must agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from rlvr.verifiers.equivalence.constants import CONJECTURAL_BOUND
+from rlvr.verifiers.equivalence.exact import UndefinedError, exact_value
+from rlvr.verifiers.equivalence.fields import ERROR_BOUND, Field, SingularError
+from rlvr.verifiers.equivalence.nodes import (
+    Call,
+    Constant,
+    Negative,
+    Node,
+    Operator,
+    Power,
+    free_symbols,
+    walk,
+)
+from rlvr.verifiers.equivalence.result import EXACT, IDENTITY, Limits, Result
+
+if TYPE_CHECKING:
+    from flint import acb
+
+Point = dict[str, tuple[Fraction, Fraction]]
+
+_WHOLE_FUNCTIONS: Final = frozenset(
+    ["factorial", "double_factorial", "binomial", "permutations", "gcd", "lcm", "totient", "mod"]
+)
+_PIECEWISE: Final = frozenset(["abs", "floor", "ceil", "round", "max", "min", "sign", "mod"])
+_COMPLEX_PARTS: Final = frozenset(["re", "im", "conjugate", "arg"])
+_NEEDED: Final = 4
+_NEEDED_PIECEWISE: Final = 12
+# Ranges of the samples, as (low, high) in thousandths; the sign is in the range.
+_RANGES: Final = (
+    (100, 990), (1010, 3000), (-990, -100), (1000, 9000), (-3000, -1010), (3000, 40000),
+    (5, 100), (-9000, -1000), (200, 1500), (-40000, -3000), (40000, 900000), (-1500, -200),
+)  # fmt: skip
+
+
+def same_function(gold: Node, answer: Node, limits: Limits) -> Result:
+    """Whether two expressions, at least one of them with free variables, are equal."""
+    formal = by_fields(gold, answer, limits)
+    if formal is not None:
+        return formal
+    return _by_samples(gold, answer, limits)
+
+
+def by_fields(gold: Node, answer: Node, limits: Limits) -> Result | None:
+    """Decide by the identity test in prime fields; None where that says nothing."""
+    for k in range(2):
+        field = Field(k, limits)
+        try:
+            if field.value(gold) != field.value(answer):
+                if field.faithful:
+                    return Result(False, IDENTITY, "different rational functions")
+                return None
+        except SingularError:
+            if field.faithful:
+                return Result(False, IDENTITY, "undefined: a denominator is zero everywhere")
+            return None
+        except UndefinedError as error:
+            return Result(False, IDENTITY, f"undefined: {error}")
+    return Result(True, IDENTITY, "", ERROR_BOUND)
+
+
+def _random(name: str, k: int, salt: str = "") -> int:
+    digest = blake2b(f"{name} {k} {salt}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest)
+
+
+class Kinds:
+    """What the variables of some expressions stand for."""
+
+    def __init__(self, *trees: Node) -> None:
+        self.whole: set[str] = set()
+        self.complex: set[str] = set()
+        self.piecewise = False
+        self.imaginary = False
+        for tree in trees:
+            for node in walk(tree):
+                self._note(node)
+        if self.imaginary:
+            self.complex |= {"z", "w"}
+        self.complex -= self.whole
+
+    def _note(self, node: Node) -> None:
+        match node:
+            case Call(name, arguments):
+                if name in _WHOLE_FUNCTIONS:
+                    self.whole |= frozenset().union(*map(free_symbols, arguments))
+                if name in _COMPLEX_PARTS:
+                    self.complex |= frozenset().union(*map(free_symbols, arguments))
+                self.piecewise |= name in _PIECEWISE
+            case Power(Negative(), exponent):
+                self.whole |= free_symbols(exponent)
+            case Operator("sum" | "product", _, _, lower, upper):
+                for bound in (lower, upper):
+                    if bound is not None:
+                        self.whole |= free_symbols(bound)
+            case Constant("i"):
+                self.imaginary = True
+            case _:
+                pass
+
+
+def sample_points(names: list[str], kinds: Kinds) -> Iterator[Point]:
+    """Points that the variables' names decide: rational numbers of about 60 bits."""
+    for k in range(24):
+        point: Point = {}
+        for index, name in enumerate(names):
+            low, high = _RANGES[(k * (1 + index % 2) + 5 * index * (k % 3)) % len(_RANGES)]
+            if name in kinds.whole:
+                point[name] = Fraction(1 + _random(name, k) % (9 if k < 6 else 40)), Fraction(0)
+                continue
+            part = Fraction(_random(name, k), 1 << 64)
+            real = (low + (high - low) * part) / 1000
+            imaginary = Fraction(0)
+            if name in kinds.complex:
+                imaginary = Fraction(_random(name, k, "i") - (1 << 63), 1 << 62)
+            point[name] = real, imaginary
+        yield point
+
+
+def _by_samples(gold: Node, answer: Node, limits: Limits) -> Result:
+    from rlvr.verifiers.equivalence.enclosure import UnsettledError
+
+    names = sorted(free_symbols(gold) | free_symbols(answer))
+    if len(names) > 26:
+        return Result.undecided("too many variables")
+    kinds = Kinds(gold, answer)
+    agreed_real, agreed = 0, 0
+    differs = False
+    needed = _NEEDED_PIECEWISE if kinds.piecewise or kinds.whole else _NEEDED
+    points = 24 if needed > _NEEDED else 14
+    for k, point in enumerate(sample_points(names, kinds)):
+        if k >= points or (needed == _NEEDED and agreed_real >= 2 * _NEEDED):
+            break
+        try:
+            outcome, real = _at_point(gold, answer, point, limits)
+        except UndefinedError:
+            continue
+        except UnsettledError as error:
+            return Result.undecided(str(error), needs_algebra=True)
+        if outcome is False and (real or kinds.imaginary or kinds.complex):
+            return Result(False, IDENTITY, "the values differ at a point")
+        differs |= outcome is False
+        agreed += outcome is True
+        agreed_real += outcome is True and real
+    if agreed_real >= needed:
+        return Result(True, IDENTITY, f"agree at {agreed_real} points", CONJECTURAL_BOUND)
+    if differs:
+        return Result(False, IDENTITY, "the values differ at a point")
+    if agreed >= needed:
+        return Result(True, IDENTITY, f"agree at {agreed} points", CONJECTURAL_BOUND)
+    return Result.undecided("too few points where both are defined", needs_algebra=True)
+
+
+def _at_point(gold: Node, answer: Node, point: Point, limits: Limits) -> tuple[bool | None, bool]:
+    """Whether the values at a point agree (None: cannot tell), and whether all parts are real."""
+    from rlvr.verifiers.equivalence.enclosure import Enclosure, magnitude, precision
+
+    if all(im == 0 and re.denominator == 1 for re, im in point.values()):
+        exact = _exactly(gold, answer, {name: re for name, (re, _) in point.items()}, limits)
+        if exact is not None:
+            return exact, True
+    bits = 192
+    while True:
+        with precision(bits):
+            balls = {name: _ball(*value) for name, value in point.items()}
+            enclosure = Enclosure(balls, limits, spans=bits > 192)
+            first = enclosure.value(gold)
+            if not first.is_finite():
+                return None, enclosure.real
+            second = enclosure.value(answer)
+            if not second.is_finite():
+                return None, enclosure.real
+            if not first.overlaps(second):
+                return False, enclosure.real
+            size = magnitude(first - second)
+            scale = magnitude(first)
+        if bits == 192:
+            bits = 400
+            continue
+        agreed = float(bits) if size is None else -size
+        wanted = 128 + 2 * enclosure.span + max(0.0, -(scale or 0.0))
+        if agreed >= wanted:
+            return True, enclosure.real
+        bits = int(bits + wanted - agreed + 64)
+        if bits > limits.max_precision:
+            return None, enclosure.real
+
+
+def _ball(real: Fraction, imaginary: Fraction) -> acb:
+    from flint import acb
+
+    from rlvr.verifiers.equivalence.enclosure import enclose_fraction
+
+    ball = enclose_fraction(real)
+    return ball if imaginary == 0 else ball + enclose_fraction(imaginary) * acb(0, 1)
+
+
+def _exactly(gold: Node, answer: Node, point: dict[str, Fraction], limits: Limits) -> bool | None:
+    first = exact_value(gold, limits, point)
+    second = exact_value(answer, limits, point)
+    return None if first is None or second is None else first == second
+
+
+__all__ = ["EXACT", "Kinds", "by_fields", "same_function", "sample_points"]
