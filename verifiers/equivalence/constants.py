@@ -1,4 +1,4 @@
-r"""Two constants: rigorous balls tell them apart, fields, separation bounds and precision join them.
+r"""Two constants: balls tell them apart; fields, separation bounds and precision join them.
 
 - Different is proved by balls that do not meet, at 64, then 128 bits, then more.
 - Equal is established by the identity test in prime fields where it holds (`12 + 8\pi` and

@@ -238,7 +238,7 @@ class Enclosure:
             from rlvr.verifiers.equivalence.calculus import derivative_of
 
             return self.value(derivative_of(node))
-        if node.lower is None or node.upper is None:
+        if node.lower is None or node.upper is None or node.unbounded:
             raise UnsettledError(node.kind)
         if node.kind == "integral":
             return self._integral(node)
@@ -381,10 +381,10 @@ def _extreme(e: Enclosure, first: acb, rest: tuple[acb, ...], method: str) -> ac
 def _common(name: str, balls: tuple[acb, ...]) -> acb:
     import math
 
-    wholes = [ball.unique_fmpz() for ball in balls]
-    if any(whole is None for whole in wholes):
+    wholes = [int(whole) for ball in balls if (whole := ball.unique_fmpz()) is not None]
+    if len(wholes) < len(balls):
         raise UnsettledError(f"{name} of no whole numbers")
-    return acb(getattr(math, name)(*(int(whole) for whole in wholes)))
+    return acb(getattr(math, name)(*wholes))
 
 
 def _conjugate(e: Enclosure, x: acb) -> acb:
@@ -415,25 +415,11 @@ def _inverse(x: acb) -> acb:
 
 # Functions that are one method of a ball; the result may leave the real line.
 _METHODS: Final = {
-    **{
-        f: f
-        for f in [
-            "sin",
-            "cos",
-            "tan",
-            "cot",
-            "sec",
-            "csc",
-            "sinh",
-            "cosh",
-            "tanh",
-            "coth",
-            "sech",
-            "csch",
-            "gamma",
-            "zeta",
-        ]
-    },
+    name: name
+    for name in (
+        *("sin", "cos", "tan", "cot", "sec", "csc", "gamma", "zeta"),
+        *("sinh", "cosh", "tanh", "coth", "sech", "csch"),
+    )
 }
 
 _FUNCTIONS: Final[dict[str, Callable[..., acb]]] = {

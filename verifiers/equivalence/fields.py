@@ -35,6 +35,7 @@ from rlvr.verifiers.equivalence.nodes import (
     Quotient,
     Sum,
     Symbol,
+    is_infinite,
 )
 from rlvr.verifiers.equivalence.result import DEFAULT_LIMITS, Limits
 
@@ -48,27 +49,8 @@ PRIMES: Final = (
 ERROR_BOUND: Final = 1e-15
 _MAX_EXPONENT: Final = 1 << 40
 _MAX_FACTORIAL: Final = 20_000
-_ODD: Final = frozenset(
-    [
-        "sin",
-        "tan",
-        "cot",
-        "csc",
-        "asin",
-        "atan",
-        "acot",
-        "acsc",
-        "sinh",
-        "tanh",
-        "coth",
-        "csch",
-        "asinh",
-        "atanh",
-        "acoth",
-        "acsch",
-        "sign",
-    ]
-)
+_ODD_NAMES: Final = "sin tan cot csc asin atan acot acsc sinh tanh coth csch asinh atanh sign"
+_ODD: Final = frozenset(_ODD_NAMES.split())
 _EVEN: Final = frozenset(["cos", "sec", "cosh", "sech", "abs"])
 
 
@@ -268,7 +250,7 @@ class Field:
         return above * self._inverse(_factorial_modulo(k, p)) % p
 
     def _operator(self, node: Operator) -> int:
-        if node.kind in ("sum", "product") and node.lower and node.upper:
+        if node.kind in ("sum", "product") and node.lower and node.upper and not node.unbounded:
             first = exact_value(node.lower, self.limits)
             last = exact_value(node.upper, self.limits)
             if first is not None and last is not None and last - first < self.limits.max_terms:
@@ -287,8 +269,13 @@ class Field:
             # What a derivative or an antiderivative is taken for stays free.
             body = body * _hashed(f"symbol {node.variable}{self.salt}", self.prime)
         self.depth -= 1
-        bounds = [self.value(bound) for bound in (node.lower, node.upper) if bound is not None]
+        bounds = [self._bound(bound) for bound in (node.lower, node.upper) if bound is not None]
         return self._part(node.kind, body, *bounds)
+
+    def _bound(self, node: Node) -> int:
+        if is_infinite(node):
+            return _hashed(f"infinity {isinstance(node, Negative)}", self.prime)
+        return self.value(node)
 
     def _added_up(self, node: Operator, first: int, last: int) -> int:
         result = 0 if node.kind == "sum" else 1

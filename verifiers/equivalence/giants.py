@@ -54,10 +54,10 @@ def compare_giants(gold: Node, answer: Node, limits: Limits) -> Result:
         return Result(inner.equal, STRUCTURE, "powers of the same number", inner.error_bound)
     first, second = gold, answer
     for _ in range(_MAX_LOGARITHMS):
-        lower = logarithm(first), logarithm(second)
-        if lower[0] is None or lower[1] is None:
+        lower, other = logarithm(first), logarithm(second)
+        if lower is None or other is None:
             break
-        first, second = lower
+        first, second = lower, other
         if sum(1 for tree in (first, second) for _ in walk(tree)) > _MAX_LOGARITHM_NODES:
             break
         if _differ(first, second, limits):

@@ -1,11 +1,12 @@
 r"""Two expressions with free variables: prime fields first, then rigorous balls at sample points.
 
-On which domain equality is asked: on the real points where every part of both expressions is real
-(so `\sqrt{x}\sqrt{x}` and `x` are equal, `\sqrt{x^2}` and `x` are not, `\ln x^2` and `2 \ln x` are).
-Where the expressions have no such points among the samples, or contain `i`, they are compared at
-real points with their principal complex values. Variables under `Re`, `Im`, a conjugate or an
-argument, and `z` and `w` beside `i`, are complex. Variables in factorials, binomials, greatest
-common divisors, bounds of sums, and exponents of negative numbers are positive whole numbers.
+On which domain equality is asked: on the real points where every part of both expressions is
+real (so `\sqrt{x}\sqrt{x}` and `x` are equal, and so are `\ln x^2` and `2 \ln x`; `\sqrt{x^2}` and
+`x` are not). Where the expressions have no such points among the samples, or contain `i`, they are
+compared at real points with their principal complex values. Variables under `Re`, `Im`, a conjugate
+or an argument, and `z` and `w` beside `i`, are complex. Variables in factorials, binomials,
+greatest common divisors, bounds of sums, and exponents of negative numbers are positive whole
+numbers.
 
 Two balls that do not meet prove the expressions different. Agreement at four points or more, each
 to 128 bits beyond the size of the numbers that occur, counts as equality: for analytic functions a
@@ -47,6 +48,8 @@ _WHOLE_FUNCTIONS: Final = frozenset(
 _PIECEWISE: Final = frozenset(["abs", "floor", "ceil", "round", "max", "min", "sign", "mod"])
 _COMPLEX_PARTS: Final = frozenset(["re", "im", "conjugate", "arg"])
 _NEEDED: Final = 4
+_FIRST_PRECISION: Final = 64
+_SECOND_PRECISION: Final = 320
 _NEEDED_PIECEWISE: Final = 12
 # Ranges of the samples, as (low, high) in thousandths; the sign is in the range.
 _RANGES: Final = (
@@ -151,7 +154,7 @@ def _by_samples(gold: Node, answer: Node, limits: Limits) -> Result:
     needed = _NEEDED_PIECEWISE if kinds.piecewise or kinds.whole else _NEEDED
     points = 24 if needed > _NEEDED else 14
     for k, point in enumerate(sample_points(names, kinds)):
-        if k >= points or (needed == _NEEDED and agreed_real >= 2 * _NEEDED):
+        if k >= points or (needed == _NEEDED and agreed_real > _NEEDED):
             break
         try:
             outcome, real = _at_point(gold, answer, point, limits)
@@ -181,11 +184,11 @@ def _at_point(gold: Node, answer: Node, point: Point, limits: Limits) -> tuple[b
         exact = _exactly(gold, answer, {name: re for name, (re, _) in point.items()}, limits)
         if exact is not None:
             return exact, True
-    bits = 192
+    bits = _FIRST_PRECISION
     while True:
         with precision(bits):
             balls = {name: _ball(*value) for name, value in point.items()}
-            enclosure = Enclosure(balls, limits, spans=bits > 192)
+            enclosure = Enclosure(balls, limits, spans=bits > _FIRST_PRECISION)
             first = enclosure.value(gold)
             if not first.is_finite():
                 return None, enclosure.real
@@ -196,8 +199,8 @@ def _at_point(gold: Node, answer: Node, point: Point, limits: Limits) -> tuple[b
                 return False, enclosure.real
             size = magnitude(first - second)
             scale = magnitude(first)
-        if bits == 192:
-            bits = 400
+        if bits == _FIRST_PRECISION:
+            bits = _SECOND_PRECISION
             continue
         agreed = float(bits) if size is None else -size
         wanted = 128 + 2 * enclosure.span + max(0.0, -(scale or 0.0))

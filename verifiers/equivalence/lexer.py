@@ -58,12 +58,12 @@ _TOKEN = re.compile(
   | (?P<scientific>(?:\d+(?:\.\d*)?|\.\d+)E[+-]?\d+
       | (?:\d+\.\d*|\.\d+|1)e[+-]?\d+
       | \d+e(?:\d+|\+\d+|-(?:\d\d+|[3-9])))(?![\d.A-Za-z\^])
-  | (?P<grouped>\d{{1,3}}(?:(?:\{{,\}}\d{{3}})+|(?:\\,\d{{3}})+|(?:[ ]\d{{3}})+(?!\s*/)|
+  | (?<![_^])(?P<grouped>\d{{1,3}}(?:(?:\{{,\}}\d{{3}})+|(?:\\,\d{{3}})+|(?:[ ]\d{{3}})+(?!\s*/)|
       (?:,(?:\\!|\s?\\,)?\d{{3}})+)(?![\d])(?:\.\d+)?)
   | (?P<number>\d+(?:\.\d*)?|\.\d+))
   | \\(?P<named>text|mathrm|operatorname\*?|mbox|textrm|textit|textbf|mathit|mathsf|hbox|mathop)
       \s*\{{(?P<content>[^{{}}\\]*)\}}
-  | \\(?P<spacing>hspace|hskip|vspace|phantom|hphantom|label|tag|color)\*?\s*\{{[^{{}}]*\}}
+  | \\(?P<spacing>hspace|hskip|vspace|phantom|hphantom|label|tag|color)\*?\s*(?:\{{[^{{}}]*\}}|[-+])
   | \\(?P<command>[A-Za-z]+|.)
   | (?P<word>[A-Za-z]+)
   | (?P<sign>\*\*|!!|.)

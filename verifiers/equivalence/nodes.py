@@ -124,6 +124,11 @@ class Operator:
     lower: Node | None = None
     upper: Node | None = None
 
+    @property
+    def unbounded(self) -> bool:
+        """Whether a bound (or the point of a limit) is infinite."""
+        return any(is_infinite(bound) for bound in (self.lower, self.upper))
+
 
 Node = (
     Number
@@ -168,6 +173,11 @@ UNDEFINED = Constant("undefined")
 def integer(value: int) -> Node:
     """The node of an integer."""
     return Number(Fraction(value)) if value >= 0 else Negative(Number(Fraction(-value)))
+
+
+def is_infinite(node: Node | None) -> bool:
+    """Whether a node is an infinity alone, of either sign."""
+    return node == INFINITY or (isinstance(node, Negative) and node.operand == INFINITY)
 
 
 def children(node: Node) -> tuple[Node, ...]:

@@ -3,8 +3,8 @@ r"""One expression from text: `parse_expression`. Total, bounded, without `eval`
 The grammar is the usual one; where people read the same text differently, these rules decide:
 
 - `1/2x` is `(1/2) x`: products, divisions and products without a sign bind alike, left to right.
-- `2^10` and `x^23` take the whole number as the exponent, `\sqrt12` is the root of 12; `\frac12` and
-  `\binom52` take one digit each. `a^b^c` is `a^(b^c)`; `-x^2` is `-(x^2)`; `2^3!` is `2^(3!)`.
+- `2^10` and `x^23` take the whole number as the exponent, `\sqrt12` is the root of 12; `\frac12`
+  and `\binom52` take one digit each. `a^b^c` is `a^(b^c)`; `-x^2` is `-(x^2)`; `2^3!` is `2^(3!)`.
 - `3\frac17`, `3 1/7` and `3½` are mixed numbers (a whole number before a proper fraction of whole
   numbers); other numbers side by side are refused.
 - `e` and `i` (also `I`, `\mathrm{e}`) are the constants unless they have a subscript or are bound
@@ -47,25 +47,8 @@ from rlvr.verifiers.equivalence.vocabulary import TRIGONOMETRIC
 __all__ = ["ParseError", "Parser", "parse_expression"]
 
 MAX_NESTING: Final = 40
-_STARTS: Final = frozenset(
-    [
-        "number",
-        "name",
-        "constant",
-        "function",
-        "(",
-        "[",
-        "{",
-        "frac",
-        "vulgar",
-        "sqrt",
-        "binom",
-        "big",
-        "accent",
-        "open",
-        "figure",
-    ]
-)
+_HEADS: Final = "number name constant function frac vulgar sqrt binom big accent open figure ( [ {"
+_STARTS: Final = frozenset(_HEADS.split())
 _CLOSERS: Final = {"(": ")", "[": "]", "{": "}"}
 _APPLIED: Final = frozenset(["f", "g", "F", "G"])
 _APPLIED_TO_LETTERS: Final = frozenset(["h", "H", "p", "q", "P", "Q", "u", "v", "y", "phi", "psi"])
@@ -110,6 +93,7 @@ class Parser:
         self.open_bars = 0
         self.integrals = 0
         self.differential = ""
+        self.integrand_level = 0
         self.bound: list[str] = []
         self.code = code
         self.log_base: Node = nodes.E if log_base == "e" else nodes.integer(int(log_base))
@@ -166,7 +150,7 @@ class Parser:
         self.enter()
         terms = [self.signed_term()]
         while (kind := self.stream[self.position][0]) == "+" or kind == "-":
-            if self.differential and self.integrals:
+            if self.differential and self.nesting == self.integrand_level:
                 break
             terms.append(self.signed_term())
         self.nesting -= 1
@@ -315,7 +299,7 @@ class Parser:
         return node
 
     def group(self) -> Node:
-        """An expression in brackets; in braces also `{a \\over b}` and `{n \\choose k}`."""
+        r"""An expression in brackets; in braces also `{a \over b}` and `{n \choose k}`."""
         opening = self.take()[0]
         bars, self.open_bars = self.open_bars, 0
         if opening == "{" and self.kind == "}" and self.peek()[0] == "_":
@@ -423,6 +407,7 @@ class Parser:
         return [t[0] for t in kinds] == ["name", "name", "/", "name", "name"] and kinds[3][1] == "d"
 
     def differential_quotient_name(self) -> str:
+        """Use up `dy/dx`; its name."""
         above, below = self.peek(1)[1], self.peek(4)[1]
         self.position += 5
         return f"d{above}/d{below}"

@@ -69,8 +69,12 @@ def _argument(parser: Parser) -> tuple[Node, Node | None]:
         if len(raw) == 2:
             return nodes.integer(int(raw[0])), nodes.integer(int(raw[1]))
         raise ParseError("a fraction of digits that can be split in several ways")
-    if kind == "-":
-        raise parser.unexpected()
+    if kind == "name":
+        # One letter, whatever follows: `\frac x7`.
+        parser.position += 1
+        name = str(value)
+        constant = {"i": nodes.I, "e": nodes.E}.get(name) if name not in parser.bound else None
+        return constant or Symbol(name), None
     return parser.primary(), None
 
 
@@ -406,6 +410,7 @@ def _integral(parser: Parser) -> Node:
         parser.expect("^")
         upper = parser.exponent()
     outer, parser.differential = parser.differential, ""
+    level, parser.integrand_level = parser.integrand_level, parser.nesting + 1
     parser.integrals += 1
     body: Node = nodes.integer(1)
     if not parser.at_differential():
@@ -414,7 +419,7 @@ def _integral(parser: Parser) -> Node:
             raise ParseError("an integral without its dx")
     variable = parser.differential
     parser.integrals -= 1
-    parser.differential = outer
+    parser.differential, parser.integrand_level = outer, level
     return Operator("integral", body, variable, lower, upper)
 
 

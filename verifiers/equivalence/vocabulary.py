@@ -125,10 +125,10 @@ FUNCTION_WORDS: Final[dict[str, str]] = {
 }
 
 # Functions that take no bare argument: `re x` and `floor x` are not applications.
-NEEDS_PARENTHESES: Final = frozenset(
-    ["re", "im", "sign", "round", "rational", "same", "pow", "abs", "floor", "ceil", "factorial"]
-    + ["double_factorial", "binomial", "permutations", "root", "gcd", "lcm", "max", "min", "mod"]
-    + ["integral", "sum", "product", "limit", "conjugate", "atan2", "totient", "log_of_base"]
+NEEDS_PARENTHESES: Final = _words(
+    "re im sign round rational same pow abs floor ceil factorial double_factorial binomial "
+    "permutations root gcd lcm max min mod integral sum product limit conjugate atan2 totient "
+    "log_of_base"
 )
 
 _GREEK_NAMES: Final = (
