@@ -39,6 +39,7 @@ from rlvr.verifiers.equivalence.scalars import (
     components,
     expression,
     is_locale_number,
+    mixed_units,
     parse_scalar,
 )
 from rlvr.verifiers.equivalence.scan import bracketed, clean, marks, relations, split
@@ -285,6 +286,9 @@ class _Reader:
             dotted = self._dotted(text)
             if dotted is not None:
                 return dotted
+        mixed = mixed_units(text) if text[0].isdigit() else None
+        if mixed is not None:
+            return mixed
         french = _FRENCH.match(text)
         if french and (french[1] == "]" or french[3] == "["):
             return self._french(french)

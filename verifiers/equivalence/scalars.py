@@ -63,6 +63,7 @@ _UNIT_START = re.compile(
     r"|(?<=[\d}).\s])\s+(?=(?:a|an|per)\s)"
 )
 _LOOSE = re.compile(r"([+-]?[\d.,/^{}\\a-z()* ]*[\d})])\s*([A-Za-z])(?:\^\{?([23])\}?)?\Z")
+_RATE = re.compile(r"([+-]?\d[\d.,]*)\s*((?:[a-zA-Z]{1,3})/(?:[a-zA-Z]{1,3})(?:\^\{?[23]\}?|[23])?)\Z")
 _MIXED_UNITS = re.compile(
     r"(\d+(?:\.\d+)?)\s*(?:\\text\{\s*)?(hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|days?|feet|"
     r"foot|ft|inch(?:es)?|in|weeks?|years?|months?|pounds?|lbs?|ounces?|oz)(?:\s*\}|\b)\.?"
@@ -81,11 +82,16 @@ def parse_scalar(text: str, decimal_comma: bool = False, number_words: bool = Tr
     `text` is clean (`scan.clean`), and has no structure outside brackets.
     """
     text = text.strip()
+    rate = _RATE.match(text) if "/" in text else None
+    if rate is not None and (unit := parse_unit(rate[2])) is not None and unit.dimension:
+        value = expression(rate[1])
+        if not isinstance(value, Opaque):
+            return Scalar(value, unit)
     found = (
         _in_base(text)
         or _decimals(text, decimal_comma)
         or _angle(text)
-        or _mixed_units(text)
+        or mixed_units(text)
         or _priced(text)
     )
     if found is not None:
@@ -197,8 +203,10 @@ def _angle(text: str) -> Scalar | None:
     return Scalar(_number(match[1], value), DEGREE)
 
 
-def _mixed_units(text: str) -> Scalar | None:
+def mixed_units(text: str) -> Scalar | None:
     """`1 hour 30 minutes`, `5 ft 7 in`: one quantity in the first unit."""
+    if not text[-1].isalpha() and text[-1] not in "}.":
+        return None
     found = list(_MIXED_UNITS.finditer(text))[:5]
     if len(found) < 2 or found[0].start() != 0 or found[-1].end() != len(text):
         return None

@@ -59,9 +59,9 @@ _TEXTS = (
 _ANY_COMMAND = re.compile(r"\\([A-Za-z]+)\*? ?")
 _TEXT_COMMAND = re.compile(rf"\\(?:{_TEXTS})\s*\{{")
 _RM = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt)(?![A-Za-z])\s*([^{}]*)\}")
-_SPACES = re.compile(r"\\[,;:> ](?![A-Za-z]*\{)|\\ |~|\s+")
+_SPACES = re.compile(r"(?<!\\)\\[,;:> ]|~|\s+")
 _NEGATIVE_SPACE = re.compile(r"\\!\s*")
-_HSPACE = re.compile(r"\\(?:hspace|hskip|vspace)\*?\s*\{[^{}]*\}")
+_HSPACE = re.compile(r"\\(?:hspace|hskip|vspace|[hv]?phantom|label|tag)\*?\s*(?:\{[^{}]*\}|(?<=m)\s-)")
 _ASCII_RELATION = re.compile(r"<=|=<|>=|=>|!=|==|<>|:=")
 _ASCII_RELATIONS = {
     "<=": "\\le ", "=<": "\\le ", ">=": "\\ge ", "=>": "\\Rightarrow ", "!=": "\\ne ",
@@ -79,7 +79,11 @@ _WRAPPERS = (
 )  # fmt: skip
 _PURE_TEXT = re.compile(r"\\text\{([^{}]*)\}\Z")
 _BOX = re.compile(r"\\(?:boxed|fbox|ensuremath|mathbf|boldsymbol|bm|pmb)\s*\{")
-_SINGLE = re.compile(r"(?<![\d})\s]) ?\\text\{\s*([A-Za-z])\s*\}(?![\^_A-Za-z/])")
+_SINGLE = re.compile(
+    r"(?:\A|(?<![\d})\s])) ?\\text\{\s*([A-Za-z])\s*\}(?![\^_A-Za-z/])"
+)
+_OVER = re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}")
+_TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _NUMBER_TEXT = re.compile(r"\\text\{\s*([+-]?[\d.,/]*\d)\s*\}")
 _NEVER_UNIT = re.compile(r"\\text\{\s*([eixynk])\s*\}")
 
@@ -94,7 +98,7 @@ def clean(text: str) -> str:
     """
     text = unwrap(text)
     if not text.isascii():
-        text = _SUPERSCRIPT.sub(lambda m: "^{" + m.group().translate(_RAISED) + "}", text)
+        text = _SUPERSCRIPT.sub(_raised, text)
         text = _SUBSCRIPT.sub(lambda m: "_{" + m.group().translate(_LOWERED) + "}", text)
         text = text.translate(_TRANSLATION)
     if "!=" in text:
@@ -106,11 +110,25 @@ def clean(text: str) -> str:
         text = _BRACED_COMMA.sub(r"\1", text)
     if "$" in text:
         text = _DOLLAR.sub(" ", text)
+    if "10" in text:
+        text = _TIMES.sub(r" \\times ", text)
     if "\\" in text or "~" in text or "%" in text:
         text = _clean_latex(text)
     elif "  " in text or "\n" in text or "\t" in text:
         text = re.sub(r"\s+", " ", text)
     return unwrap(text)
+
+
+def _single(match: re.Match[str]) -> str:
+    """A letter in text is the letter, but for one that may be a unit inside an answer."""
+    if match.start() and match.group(1) in "mghsLNJWVK":
+        return match.group()
+    return match.group(1)
+
+
+def _raised(match: re.Match[str]) -> str:
+    power = match.group().translate(_RAISED)
+    return f"^{power}" if len(power) == 1 else f"^{{{power}}}"
 
 
 def _clean_latex(text: str) -> str:
@@ -126,7 +144,9 @@ def _clean_latex(text: str) -> str:
     if "\\text" in text:
         text = _NUMBER_TEXT.sub(r" \1 ", text)
         text = _NEVER_UNIT.sub(r" \1 ", text)
-        text = _SINGLE.sub(r"\1", text)
+        text = _SINGLE.sub(_single, text)
+    if "\\over" in text:
+        text = _OVER.sub(r"\\frac{\1}{\2}", text)
     return text.strip()
 
 

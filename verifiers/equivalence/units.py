@@ -163,6 +163,7 @@ def parse_unit(text: str) -> Unit | None:
     """
     if len(text) > _MAX_UNIT_CHARS:
         return None
+    text = re.sub(r"\^\s*\{\s*(-?\d)\s*\}", r"^\1", text)
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)
     text = text.replace("{", " ").replace("}", " ") if "\\frac" not in text else text
     text = re.sub(r"\^\s+(?=[-\d])", "^", text).strip()

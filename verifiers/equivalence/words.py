@@ -135,7 +135,8 @@ def _fraction(words: list[str]) -> Fraction | None:
         return Fraction(1, below) if last in ("half", "quarter") else None
     if "and" in words[:-1]:
         split = len(words) - 1 - words[::-1].index("and")
-        whole, above = _integer(words[:split]), _integer(words[split + 1 : -1])
+        count = words[split + 1 : -1]
+        whole, above = _integer(words[:split]), 1 if count in (["a"], ["an"]) else _integer(count)
         if whole is not None and above is not None and above < below:
             return whole + Fraction(above, below)
         return None
