@@ -237,7 +237,8 @@ _PLAIN_UNIT = re.compile(
     r"|cubic [a-z]+)(?:\^?[23²³])?)(?![\w])"
 )
 _OR_AFTER = re.compile(
-    r"[\s$*)\\]*\b(?:or|oder|ou|或)\b[\s$*(\\]*(?:maybe |perhaps |even )?(\$?[-\w\\][^.\n]{0,40})"
+    r"[\s$*)\\]*\b(?:or|oder|ou|或)\b[\s$*(]*(?:\\\(\s*)?(?:maybe |perhaps "
+    r"|even )?(\$?[-\w\\][^.\n]{0,40})"
 )
 _OR_BEFORE = re.compile(
     r"(\$?[-\d][\d.,/]*|\\[a-z]+[^ ]*)[\s$*)]*\b(?:or|oder|ou|或)\b[\s$*(\\a-z]{0,12}$"

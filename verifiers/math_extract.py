@@ -31,8 +31,7 @@ from rlvr.verifiers.math_phrases import claims, labels, negated_after, taken_bac
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
 _HEADING = re.compile(
     r"(?:\W*(?:step|part|case|method|solution|conclusion|final|answer|verification|check"
-    r"|explanation|\d+[.)])\b"
-    r".*|[^\d\\$]*[A-Za-z]{3,}[^\d\\$]*|.*:\s*\**)$",
+    r"|explanation)\b.*|\W*\d+[.)][ \t]+[A-Za-z].*|[^\d\\$]*[A-Za-z]{3,}[^\d\\$]*|.*:\s*\**)$",
     re.IGNORECASE,
 )  # fmt: skip
 _TURN_END = re.compile(
@@ -205,13 +204,18 @@ def _from_hashes(tail: str) -> Extraction | None:
     if "####" not in tail:
         return None
     matches = [match for match in _HASHES.finditer(tail) if match.group(1).strip()]
-    answers = [m.group(1).strip() for m in matches if not _HEADING.match(m.group(1).strip())]
+    answers = [m.group(1).strip() for m in matches if not _is_heading(m, tail)]
     if not answers or answers[-1] != matches[-1].group(1).strip():
         return None
     back = taken_back(tail, matches[-1].end())
     if back:
         return _taken_back("####", back)
     return _one_or_several(answers, "####") or Extraction(answers[-1], "####")
+
+
+def _is_heading(match: re.Match[str], tail: str) -> bool:
+    """Whether `#### Step 2: add them` begins a section; the last line of all is an answer."""
+    return bool(_HEADING.match(match.group(1).strip()) and tail[match.end() :].strip())
 
 
 def _from_labels(tail: str) -> Extraction | None:

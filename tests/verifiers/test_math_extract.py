@@ -27,6 +27,8 @@ FOUND = [
     ("<answer>72</answer>", "72", "tag"),
     (r"<answer>It is \boxed{72}.</answer>", "72", "tag"),
     ("work\n#### 18", "18", "####"),
+    ("work\n#### $18.00", "$18.00", "####"),
+    ("work\n#### Evelyn", "Evelyn", "####"),
     ("#### Step 3: compute 5\nSo x=72", "72", "last line"),
     ("#### Final Answer\n\nThe answer is 72.", "72", "phrase"),
     ("**Answer:** B) 72", "B) 72", "label"),
