@@ -72,8 +72,8 @@ MAX_CHARS = 4000
 _MAX_DEPTH = 8
 _MAX_PARTS = 200
 _EMPTY = re.compile(
-    r"(?:there (?:is|are|exists?) )?(?:no|none|empty|the empty) ?(?:(?:real|integer|such|possible|valid|"
-    r"positive|rational|other)? ?(?:solutions?|roots?|values?|set|x|numbers?|integers?|answers?))?"
+    r"none|(?:there (?:is|are|exists?) )?(?:no|none|empty|the empty) (?:(?:real|integer|such|possible|valid|"
+    r"positive|rational|other)? ?)?(?:solutions?|roots?|values?|set|x|numbers?|integers?|answers?)"
     r"(?: exists?| exist| in .{1,20})?\Z"
 )
 _ALL_REALS = re.compile(
@@ -90,9 +90,10 @@ _NUMBER_SETS = re.compile(
 _DOMAIN_SET = r"(?:\\mathbb|\\mathbf|\\Bbb|\\text)\s*\{?\s*([ZNRQ])\s*\}?(?:\s*[\^_]\s*\{?\s*(\+|\*|\\ge\s*0|>\s*0|0)\s*\}?)?|([ZN])(?![A-Za-z])"
 _TEXT_OPEN, _TEXT_CLOSE = r"(?:\\text\{\s*)?", r"(?:\s*\})?"
 _DOMAIN = re.compile(
-    r"\s*[,;:]?\s*\(?\s*(?:\\text\{\s*,?\s*(?:where|for|with|and|such that|for (?:all|any|some|every|each))?\s*,?\s*\}|"
-    r",?\s*\b(?:where|for|with)\b(?:\s+(?:all|any|some|every))?)?\s*(?:\\forall\s*)?"
-    r"(?<![A-Za-z\\])([A-Za-z](?:\s*,\s*[A-Za-z])*)\s*\\in\s*(?:" + _DOMAIN_SET + r")\s*\)?\s*\Z"
+    r"(?:\s*[,;:]?\s*(?:\\text\{\s*,?\s*(?:where|for|with|and|such that|"
+    r"for (?:all|any|some|every|each))?\s*,?\s*\}|\b(?:where|for|with)\b(?:\s+(?:all|any|some|every))?)"
+    r"\s*\(?|\s*[,;:(]\s*\(?|\s*\\forall|\s(?=\s*[A-Za-z]\s*\\in))\s*"
+    r"([A-Za-z](?:\s*,\s*[A-Za-z])*)\s*\\in\s*(?:" + _DOMAIN_SET + r")\s*\)?\s*\Z"
 )
 _DOMAIN_WORDS = re.compile(
     r"\s*[,;:]?\s*\(?\s*(?:\\text\{)?\s*,?\s*(?:where|for|with|and|if)?\s*(?:(?:all|any|some|every|each)\s)?\s*\}?\s*"
@@ -110,6 +111,12 @@ _MATRIX = re.compile(
     r"(?P<transposed>\^\s*\{?\s*(?:T|\\top|\\text\{T\}|\\intercal)\s*\}?)?\Z",
     re.DOTALL,
 )
+_HELD_MATRIX = re.compile(
+    r"[(\[]\s*(\\begin\{(?:array|matrix|smallmatrix)\}.*\\end\{(?:array|matrix|smallmatrix)\})\s*[)\]]\Z"
+    r"|Matrix\((\[.*\])\)\Z",
+    re.DOTALL,
+)
+_NESTED = re.compile(r"\{\s*\{[^\\]*\}\s*\}\Z")
 _TRANSPOSED = re.compile(r"(.+)\^\s*\{?\s*(?:T|\\top|\\text\{T\})\s*\}?\Z")
 _CASES = re.compile(
     r"\\begin\{(?:cases|dcases|rcases)\}(.*)\\end\{(?:cases|dcases|rcases)\}\Z", re.DOTALL
@@ -234,6 +241,8 @@ def _in_words(text: str, plain: str, strictness: Strictness) -> list[Answer]:
             node: Node = Number(abs(value))
             return [Scalar(Negative(node) if value < 0 else node), Words(words.folded(text))]
     bare = "\\text" not in text
+    if lower in ("infinity", "positive infinity", "plus infinity"):
+        return [Scalar(INFINITY)]
     if bare and (lower in _GREEK or _MATHS_WORDS.search(lower)):
         return []
     if bare and re.fullmatch(r"[A-Za-z]{2,3}", plain) and lower not in _SHORT_WORDS:
@@ -272,10 +281,12 @@ class _Reader:
             return self._scalar(text)
         if self._strictness.decimal_comma and is_locale_number(text):
             return self._scalar(text)
-        if "\\begin" in text or "matrix" in text:
+        if "\\begin" in text or "atrix" in text:
             found = self._environment(text)
             if found is not None:
                 return found
+        if _NESTED.match(text):
+            text = text.replace("{", "[").replace("}", "]")
         special = _special(text)
         if special is not None:
             return special
@@ -289,6 +300,9 @@ class _Reader:
         mixed = mixed_units(text) if text[0].isdigit() else None
         if mixed is not None:
             return mixed
+        angles = _ANGLES.match(text)
+        if angles:
+            return self._bracket("\\langle", angles[1], "\\rangle")
         french = _FRENCH.match(text)
         if french and (french[1] == "]" or french[3] == "["):
             return self._french(french)
@@ -310,15 +324,12 @@ class _Reader:
         sides = relations(text)
         if sides is not None and sides[1]:
             return self._relation(text, *sides)
-        angles = _ANGLES.match(text)
-        if angles:
-            return self._bracket("\\langle", angles[1], "\\rangle")
         held = bracketed(text)
         if held is not None:
             found = self._held(text, *held)
             if found is not None:
                 return found
-        if "\\pm" in text or "\\mp" in text:
+        if _PLUS_MINUS.search(text):
             return self._plus_minus(text)
         if ":" in text:
             ratio = self._ratio(text)
@@ -441,7 +452,7 @@ class _Reader:
             inner = split(inside)
             if inner and len(inner[0]) > 1:
                 return self.read(inside)
-            if "\\pm" in inside:
+            if _PLUS_MINUS.search(inside):
                 return self.read(inside)
             if opening == "[" and bracketed(inside):
                 value = self.read(inside)
@@ -501,6 +512,9 @@ class _Reader:
                 items.extend(item.items)
             else:
                 items.append(item)
+        named = [item for item in items if isinstance(item, Named)]
+        if len(named) == len(items) > 1 and len({item.name for item in named}) == len(named):
+            return _joined_names(named, {","})
         return Collection(tuple(items), "set")
 
     def _builder(self, left: str, right: str) -> Answer | None:
@@ -605,7 +619,7 @@ class _Reader:
         items = [self.read(part) for part in outer[0]]
         if any(isinstance(item, Opaque) for item in items):
             return None
-        if any(isinstance(item, Group | Region | System) for item in items):
+        if any(isinstance(item, Group | Region | System | Family) for item in items):
             return _joined(items, set(outer[1]))
         return None
 
@@ -682,6 +696,9 @@ class _Reader:
         sides = relations(text)
         if sides and sides[1] == ["="] and (name := read_name(sides[0][0])) is not None:
             return Named(name[0], name[1], (self.read(sides[0][1]),))
+        held = _HELD_MATRIX.match(text)
+        if held:
+            return self.read(held[1] or held[2])
         match = _MATRIX.match(text)
         if match:
             return self._matrix(match[2], bool(match["transposed"]))
@@ -779,7 +796,7 @@ def _joined(items: list[Answer], kinds: set[str]) -> Answer:
         return Collection(_flat(items), "list")
     if all(isinstance(item, Region | Inequality | System) for item in items):
         return _joined_conditions(items, joint, kinds)
-    if kinds == {"cup"}:
+    if kinds == {"cup"} or (kinds == {"or"} and all(map(_is_interval, items))):
         regions = [to_region(item) for item in items]
         total = regions[0]
         for other in regions[1:]:
@@ -789,7 +806,7 @@ def _joined(items: list[Answer], kinds: set[str]) -> Answer:
         return Collection(_flat(items), "union")
     named = [item for item in items if isinstance(item, Named)]
     if len(named) == len(items):
-        return _joined_names(named)
+        return _joined_names(named, kinds)
     if named and isinstance(items[0], Named) and len(named) < len(items):
         return _first_named(items)
     if isinstance(items[0], Group) and all(isinstance(i, Bracket | Group) for i in items):
@@ -804,6 +821,15 @@ def _joined(items: list[Answer], kinds: set[str]) -> Answer:
             return Collection(_flat(items), "list")
         return System(tuple(items), joint)
     return Collection(_flat(items), "list")
+
+
+def _is_interval(item: Answer) -> bool:
+    """An interval that is no pair: half-closed, or with an infinite end."""
+    region = to_region(item) if isinstance(item, Bracket) else None
+    if region is None or not isinstance(item, Bracket):
+        return isinstance(item, Region)
+    infinite = any(end is None for span in region.spans for end in (span.low, span.high))
+    return infinite or (item.opening, item.closing) != ("(", ")")
 
 
 def _joined_conditions(items: list[Answer], joint: str, kinds: set[str]) -> Answer:
@@ -823,7 +849,7 @@ def _joined_conditions(items: list[Answer], joint: str, kinds: set[str]) -> Answ
 _INDEX = re.compile(r"_\{?[0-9a-z]\}?\Z")
 
 
-def _joined_names(named: list[Named]) -> Answer:
+def _joined_names(named: list[Named], kinds: set[str]) -> Answer:
     """Values of one unknown, or several unknowns at once."""
     names = [item.name or "" for item in named]
     bases = {_INDEX.sub("", name) for name in names}
@@ -837,6 +863,8 @@ def _joined_names(named: list[Named]) -> Answer:
             if kind == "indexed":
                 return Named(next(iter(bases)), (), (Collection(values, "list"),))
             return Named(names[0], (), (Collection(values, "list"),))
+    if once and "or" in kinds:
+        return System(tuple(named), "or")
     if once:
         return Group(tuple(named))
     size = len(set(names))

@@ -113,6 +113,19 @@ def _region(name: str, sign: str, end: Node) -> Region:
     return Region(name, (Span(end, closed, None, False),))
 
 
+def as_inequality(region: Region) -> Inequality | None:
+    """`x > a` as an inequality between expressions; None where it has two ends or more."""
+    if region.variable is None or len(region.spans) != 1:
+        return None
+    span = region.spans[0]
+    unknown = Symbol(region.variable)
+    if span.low is not None and span.high is None:
+        return Inequality(Sum((unknown, Negative(span.low))), not span.low_closed)
+    if span.high is not None and span.low is None:
+        return Inequality(Sum((span.high, Negative(unknown))), not span.high_closed)
+    return None
+
+
 def _solved(left: Node, sign: str, right: Node) -> Region | None:
     """The region of a condition that is linear in its only unknown."""
     unknowns = free_symbols(left) | free_symbols(right)

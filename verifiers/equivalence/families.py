@@ -127,11 +127,14 @@ def _unsaid(comparer: Comparer, gold: Answer, answer: Answer) -> Result | None:
         return None
     if first == second and not any(isinstance(n, Sum) for n in nodes_of(gold)):
         return None
-    wrapped = [
-        Family(side, ((next(iter(names)), "Z"),))
+    read = [
+        _progressions(Family(side, ((next(iter(names)), "Z"),)))
         for side, names in ((gold, first), (answer, second))
     ]
-    return _same(comparer, *wrapped)
+    if read[0] is None or read[1] is None:
+        return None
+    result = _same_progressions(comparer, read[0], read[1])
+    return result if result.equal else None
 
 
 def _angular(answer: Answer) -> bool:
@@ -150,6 +153,9 @@ def _same(comparer: Comparer, gold: Family, answer: Family) -> Result:
         return Result(False, STRUCTURE, "another unknown")
     if len(gold.parameters) != len(answer.parameters):
         return Result(False, STRUCTURE, "another number of parameters")
+    if isinstance(gold.body, Collection) or isinstance(answer.body, Collection):
+        if any(isinstance(i, Family) for b in (gold.body, answer.body) for i in getattr(b, "items", ())):
+            return Result.undecided("families of solutions that are not compared")
     lines = _lines(comparer, gold, answer)
     if lines is not None:
         return lines

@@ -18,7 +18,7 @@ _FUNCTION = re.compile(
 )
 _MEASURE = re.compile(
     r"(?:m\s*|\\text\{\s*m\s*\}\s*)?\\(?:angle|measuredangle|triangle)\s*\{?\s*[A-Za-z]{1,3}\s*\}?\Z"
-    r"|\|?[A-Z]{2,3}\|?\Z|\|?\\(?:overline|vec|overrightarrow|widehat)\s*\{?\s*[A-Za-z]{1,3}\s*\}?\|?\Z"
+    r"|\|?[A-Z]{2,3}\|?\Z|\|?\\(?:overline|vec|overrightarrow|widehat|mathbf|bm|boldsymbol|hat|mathcal|mathbb)\s*\{?\s*[A-Za-z]{1,3}\s*\}?\|?\Z"
     r"|\[[A-Z]{3,6}\]\Z|\\text\{[^{}=]{1,40}\}(?:\s*_\s*\{?\w+\}?)?(?:\s*[A-Z]{1,4})?\Z|[A-Za-z]{4,20}\Z"
     r"|[A-Z]\s*_\s*(?:\{[^{}]{1,40}\}|\\text\{[^{}]{1,20}\})\Z|\\frac\s*\{\s*d\s*[a-z]?\s*\}\s*\{\s*d\s*[a-z]\s*\}\Z"
     r"|(?:P|E|Pr|\\(?:Pr|mathbb\{[PE]\}))\s*[(\[][^()=]{1,40}[)\]]\Z"

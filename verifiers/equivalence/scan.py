@@ -10,6 +10,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ϵ": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta", "λ": "lambda", "ν": "nu", "ξ": "xi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ϕ": "phi", "ψ": "psi", "ω": "omega", "Δ": "Delta", "Φ": "Phi", "Θ": "Theta", "Λ": "Lambda", "Σ": "Sigma", "κ": "kappa", "χ": "chi",
+}  # fmt: skip
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "＋": "+",
     "≤": "\\le ", "⩽": "\\le ", "≦": "\\le ", "≥": "\\ge ", "⩾": "\\ge ", "≧": "\\ge ",
@@ -26,6 +29,7 @@ _UNICODE = {
     "€": "\\euro ", "£": "\\pounds ", "¥": "\\yen ", "℃": "^\\circ\\text{C}",
     "℉": "^\\circ\\text{F}", "µ": "μ", "∠": "\\angle ", "𝑖": "i", "𝑒": "e", "𝑥": "x",
     "𝑦": "y", "𝜋": "\\pi ", "∀": "\\forall ", "‰": "\\permil ",
+    **{letter: f"\\{name} " for letter, name in _GREEK.items()},
     **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
 }  # fmt: skip
 _TRANSLATION = str.maketrans(_UNICODE)
@@ -70,7 +74,7 @@ _ASCII_RELATIONS = {
 _FACTORIAL_EQUALS = re.compile(r"(?<=[\d)}\w])!=(?==|\s*\d)")
 _CIRC = re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])\s?|\\circ(?=\s*$)")
 _COMMA_GROUP = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})")
-_BRACED_COMMA = re.compile(r"\{\s*([,;.])\s*\}")
+_BRACED_COMMA = re.compile(r"(?<![A-Za-z])\{\s*([,;.])\s*\}")
 _LOG_BASE = re.compile(r"(?<=log)_\s*(\d) (?=\d)")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _WRAPPERS = (
@@ -78,11 +82,14 @@ _WRAPPERS = (
     ("__", "__"), ('"', '"'),
 )  # fmt: skip
 _PURE_TEXT = re.compile(r"\\text\{([^{}]*)\}\Z")
-_BOX = re.compile(r"\\(?:boxed|fbox|ensuremath|mathbf|boldsymbol|bm|pmb)\s*\{")
+_WORDS = re.compile(r"[^\d\\=+*/^_<>|{}\[\]]*[^\W\d_]{2}[^\d\\=+*/^_<>|{}\[\]]*")
+_BOX = re.compile(r"\\(?:boxed|fbox|ensuremath|mathbf|boldsymbol|bm|pmb|text|mathrm|bf)\s*\{(?=.*\\)")
 _SINGLE = re.compile(
     r"(?:\A|(?<![\d})\s])) ?\\text\{\s*([A-Za-z])\s*\}(?![\^_A-Za-z/])"
 )
-_OVER = re.compile(r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}")
+_OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}|\A([^{}]*)\\(choose)([^{}]*)\Z")
+_CHOSEN = re.compile(r"(?:\{\s*\})?\^\s*\{?(\w+)\}?\s*(?:\\text\{C\}|C)\s*_\s*\{?(\w+)\}?")
+_CUP = re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])")
 _TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _NUMBER_TEXT = re.compile(r"\\text\{\s*([+-]?[\d.,/]*\d)\s*\}")
 _NEVER_UNIT = re.compile(r"\\text\{\s*([eixynk])\s*\}")
@@ -110,6 +117,10 @@ def clean(text: str) -> str:
         text = _BRACED_COMMA.sub(r"\1", text)
     if "$" in text:
         text = _DOLLAR.sub(" ", text)
+    if "C" in text:
+        text = _CHOSEN.sub(r"\\binom{\1}{\2}", text)
+    if "U" in text:
+        text = _CUP.sub(r" \\cup ", text)
     if "10" in text:
         text = _TIMES.sub(r" \\times ", text)
     if "\\" in text or "~" in text or "%" in text:
@@ -117,6 +128,11 @@ def clean(text: str) -> str:
     elif "  " in text or "\n" in text or "\t" in text:
         text = re.sub(r"\s+", " ", text)
     return unwrap(text)
+
+
+def _fraction(match: re.Match[str]) -> str:
+    above, name, below = (group for group in match.groups() if group is not None)
+    return f"\\{'frac' if name == 'over' else 'binom'}{{{above.strip()}}}{{{below.strip()}}}"
 
 
 def _single(match: re.Match[str]) -> str:
@@ -145,8 +161,8 @@ def _clean_latex(text: str) -> str:
         text = _NUMBER_TEXT.sub(r" \1 ", text)
         text = _NEVER_UNIT.sub(r" \1 ", text)
         text = _SINGLE.sub(_single, text)
-    if "\\over" in text:
-        text = _OVER.sub(r"\\frac{\1}{\2}", text)
+    if "\\over" in text or "\\choose" in text:
+        text = _OVER.sub(_fraction, text)
     return text.strip()
 
 
@@ -198,8 +214,8 @@ def _unwrap_once(text: str) -> str:
     if text.startswith("$") and _DOLLAR.search(text, 1) is None:
         return "\\" + text  # a price
     whole = _PURE_TEXT.match(text)
-    if whole and whole.group(1).strip():
-        return whole.group(1)
+    if whole and not _WORDS.fullmatch(whole.group(1)):
+        return whole.group(1) if whole.group(1).strip() else text
     box = _BOX.match(text)
     if box and closing(text, box.end() - 1) == len(text) - 1:
         return text[box.end() : -1]

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rlvr.verifiers.equivalence.nodes import Negative, Node, Quotient, Sum, integer
+from rlvr.verifiers.equivalence.approximate import real
+from rlvr.verifiers.equivalence.nodes import (
+    Negative,
+    Node,
+    Product,
+    Quotient,
+    Sum,
+    integer,
+)
 from rlvr.verifiers.equivalence.result import STRUCTURE, Result
 from rlvr.verifiers.equivalence.shapes import Answer, Collection, Dotted, Scalar
 from rlvr.verifiers.equivalence.tolerance import rational
@@ -71,6 +79,26 @@ def written_out(comparer: Comparer, sequence: Dotted) -> Answer | None:
     return Collection(tuple(Scalar(term) for term in terms), "list")
 
 
+def summed(comparer: Comparer, sequence: Dotted) -> Answer | None:
+    """The value of `1 + 2 + ... + n` or of a geometric series, or None."""
+    rule = _rule(comparer, sequence)
+    if rule is None:
+        return None
+    if rule.kind == "arithmetic":
+        if rule.last is None:
+            return None
+        count = Sum((Quotient(Sum((rule.last, Negative(rule.first))), rule.step), integer(1)))
+        ends = Sum((rule.first, rule.last))
+        return Scalar(Quotient(Product((count, ends)), integer(2)))
+    rest = Sum((integer(1), Negative(rule.step)))
+    if rule.last is None:
+        ratio = real(rule.step)
+        return Scalar(Quotient(rule.first, rest)) if ratio is not None and abs(ratio) < 1 else None
+    return Scalar(
+        Quotient(Sum((rule.first, Negative(Product((rule.last, rule.step))))), rest)
+    )
+
+
 def _dots(sequence: Dotted) -> list[int]:
     return [index for index, item in enumerate(sequence.items) if item is None]
 
@@ -78,7 +106,7 @@ def _dots(sequence: Dotted) -> list[int]:
 def _rule(comparer: Comparer, sequence: Dotted) -> _Rule | None:
     dots = _dots(sequence)
     terms = [item.node for item in sequence.items if isinstance(item, Scalar)]
-    if len(dots) != 1 or len(terms) != len(sequence.items) - 1 or sequence.joint == "+":
+    if len(dots) != 1 or len(terms) != len(sequence.items) - 1:
         return None
     before, after = terms[: dots[0]], terms[dots[0] :]
     if not before:

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from rlvr.verifiers.equivalence import families, moments, sequences
-from rlvr.verifiers.equivalence.conditions import complement_point, combine_regions, to_region
+from rlvr.verifiers.equivalence.approximate import approximate
+from rlvr.verifiers.equivalence.conditions import (
+    as_inequality,
+    combine_regions,
+    complement_point,
+    to_region,
+)
 from rlvr.verifiers.equivalence.equations import solutions_of
 from rlvr.verifiers.equivalence.expressions import (
     same_equation,
@@ -49,6 +55,7 @@ from rlvr.verifiers.equivalence.tolerance import rounds_to, within, places
 
 SAME = Result(True, STRUCTURE)
 _MAX_MATCHED = 100
+_MAX_EXPRESSIONS = 500
 
 
 def different(reason: str = "") -> Result:
@@ -92,6 +99,7 @@ class Comparer:
     def __init__(self, strictness: Strictness, limits: Limits) -> None:
         self.strictness = strictness
         self.limits = limits
+        self._left = _MAX_EXPRESSIONS
 
     def same(self, gold: Answer, answer: Answer) -> Result:
         """Whether two answers say the same."""
@@ -109,11 +117,17 @@ class Comparer:
 
     def expressions(self, gold: Node, answer: Node) -> Result:
         """Two expressions, with the tolerance that the options ask for."""
+        self._left -= 1
+        if self._left < 0:
+            return Result.undecided("more parts than are compared")
         if self.strictness.ignore_case:
             gold, answer = _small(gold), _small(answer)
         result = same_expression(gold, answer, self.limits)
         if result.equal:
             return result
+        renamed = _same_constant_of_integration(gold, answer)
+        if renamed is not None:
+            return same_expression(gold, renamed, self.limits)
         if self.strictness.rel_tol and within(gold, answer, self.strictness.rel_tol):
             return Result(True, STRUCTURE, "within the relative tolerance")
         if self.strictness.round_to_gold and places(gold) is not None and rounds_to(answer, gold):
@@ -136,8 +150,8 @@ class Comparer:
         results: list[Result] = []
         waiting: Result | None = None
         for wanted in gold:
-            for index, part in enumerate(remaining):
-                result = self.same(wanted, part)
+            for index in _likeliest(wanted, remaining):
+                result = self.same(wanted, remaining[index])
                 if result.equal:
                     results.append(result)
                     del remaining[index]
@@ -266,7 +280,10 @@ class Comparer:
 
     def _regions(self, gold: Region, answer: Region) -> Result:
         if not self.names(gold.variable, answer.variable):
-            return different("another unknown")
+            first, second = as_inequality(gold), as_inequality(answer)
+            if first is None or second is None or not symbols_of(gold):
+                return different("another unknown")
+            return self._inequalities(first, second)
         if len(gold.spans) != len(answer.spans):
             return different("other intervals")
         return all_of(self._spans(g, a) for g, a in zip(gold.spans, answer.spans, strict=True))
@@ -382,14 +399,27 @@ class Comparer:
             case Bracket(), Region():
                 region = to_region(one)
                 return None if region is None else same(region, other)
-            case Collection((item,), _), _ if not isinstance(item, Collection):
+            case Collection((Scalar() | Bracket() | Matrix() | Cases() as item,), _), _ if not isinstance(
+                other, Region
+            ):
                 return same(item, other)
             case Bracket("[", items, "]"), Collection(_, "list") if len(items) > 2:
                 return same(Collection(items, "list"), other)
+            case Dotted(_, "+"), Scalar():
+                total = sequences.summed(self, one)
+                return None if total is None else same(total, other)
+            case Dotted(), Collection():
+                terms = sequences.written_out(self, one)
+                return None if terms is None else same(terms, other)
             case Matrix(rows), Bracket():
                 return self._matrix_bracket(rows, other, same)
             case Ratio((above, below)), Scalar() if self.strictness.ratios == "fraction":
                 return same(Scalar(Quotient(above, below)), other)
+            case Inequality(), Region() if (converted := as_inequality(other)) is not None:
+                result = same(one, converted)
+                if result.equal or not self.strictness.solve_equations:
+                    return result
+                return solutions_of(self, one, other)
             case Inequality(), Region() if self.strictness.solve_equations:
                 return solutions_of(self, one, other)
             case Congruence(), Scalar() | Collection():
@@ -456,6 +486,18 @@ _RULES: dict[type, Callable[[Comparer, Answer, Answer], Result]] = {
 }  # type: ignore[dict-item]  # fmt: skip
 
 
+def _likeliest(wanted: Answer, parts: Sequence[Answer]) -> Iterable[int]:
+    """The order in which to try parts: numbers that are close first."""
+    value = approximate(wanted.node) if isinstance(wanted, Scalar) else None
+    if value is None or len(parts) < 3:
+        return range(len(parts))
+    distance: list[tuple[float, int]] = []
+    for index, part in enumerate(parts):
+        other = approximate(part.node) if isinstance(part, Scalar) else None
+        distance.append((float("inf") if other is None else abs(other - value), index))
+    return [index for _, index in sorted(distance)]
+
+
 def _plain(items: tuple[Answer, ...]) -> bool:
     return all(isinstance(item, Scalar) for item in items)
 
@@ -496,6 +538,24 @@ def _renamed(named: Named, old: tuple[str, ...], new: tuple[str, ...]) -> Named:
     values = {a: Symbol(b) for a, b in zip(old, new, strict=True)}
     changed: Named = map_nodes(named, lambda node: substitute(node, values))
     return Named(named.name, new, changed.values)
+
+
+_CONSTANTS = frozenset(("C", "c", "K", "k"))
+
+
+def _same_constant_of_integration(gold: Node, answer: Node) -> Node | None:
+    """The answer with its `+ C` named as in the ground truth, where both have just one."""
+    names: list[str] = []
+    for node in (gold, answer):
+        if not isinstance(node, Sum) or len(free_symbols(node)) < 2:
+            return None
+        alone = [
+            term.name for term in node.terms if isinstance(term, Symbol) and term.name in _CONSTANTS
+        ]
+        if len(alone) != 1 or len(free_symbols(node) & _CONSTANTS) != 1:
+            return None
+        names.append(alone[0])
+    return None if names[0] == names[1] else substitute(answer, {names[1]: Symbol(names[0])})
 
 
 def _small(node: Node) -> Node:

@@ -48,7 +48,7 @@ _PUNCTUATION = re.compile(r"[\s.,;:!'\"\-–—_()]+")
 _LETTERS = re.compile(r"[^\W\d_]")
 _CHOICE_LETTER = r"\(?\s*(?:\\text\{\s*)?\(?([A-Ja-j])\)?\s*\}?\s*\)?"
 _SINGLE_CHOICE = re.compile(r"[(\[]?([A-J])[)\].:]?\Z")
-_CHOICES = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|&|\\&|and|\\cup|\+|/)*\(?[A-J]\)?)*\Z")
+_CHOICES = re.compile(r"\(?[A-J]\)?(?:(?:\s|,|;|&|\\&|and)*\(?[A-J]\)?)*\Z")
 _CHOICE_TEXT = re.compile(
     r"(?:\(\s*([A-J])\s*\)|\[([A-J])\]|([A-J])\s*[.):]|([A-J])\s*[-–]\s)\s*(?=\S)"
 )
