@@ -13,13 +13,16 @@ r"""Two constants: balls tell them apart; fields, separation bounds and precisio
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rlvr.verifiers.equivalence.exact import UndefinedError
 from rlvr.verifiers.equivalence.fields import ERROR_BOUND, Field, SingularError
 from rlvr.verifiers.equivalence.nodes import Node, walk
 from rlvr.verifiers.equivalence.result import ALGEBRA, IDENTITY, INTERVAL, NONE, Limits, Result
 from rlvr.verifiers.equivalence.separation import separation_bits
+
+if TYPE_CHECKING:
+    from rlvr.verifiers.equivalence.enclosure import Work
 
 CONJECTURAL_BOUND: Final = 1e-12
 _FIRST_PRECISION: Final = 64
@@ -29,24 +32,25 @@ _GUARD_BITS: Final = 64
 
 def same_constant(gold: Node, answer: Node, limits: Limits) -> Result:
     """Whether two expressions without free variables are equal."""
-    from rlvr.verifiers.equivalence.enclosure import UnsettledError
+    from rlvr.verifiers.equivalence.enclosure import UnsettledError, Work
 
+    work = Work()
     try:
-        apart = _apart(gold, answer, _FIRST_PRECISION, limits)
+        apart = _apart(gold, answer, _FIRST_PRECISION, limits, work)
         if apart is None:
-            apart = _apart(gold, answer, 2 * _FIRST_PRECISION, limits)
+            apart = _apart(gold, answer, 2 * _FIRST_PRECISION, limits, work)
     except UndefinedError as error:
         return Result(False, INTERVAL, f"undefined: {error}")
     except UnsettledError as error:
-        return _without_balls(gold, answer, limits, str(error))
+        return _without_balls(gold, answer, limits, str(error), evaluated=False)
     if apart is None:
-        return _without_balls(gold, answer, limits, "no finite enclosure")
+        return _without_balls(gold, answer, limits, "no finite enclosure", evaluated=True)
     if apart:
         return Result(False, INTERVAL, "the values differ")
     if formally_equal(gold, answer, limits):
         return Result(True, IDENTITY, "", ERROR_BOUND)
     try:
-        return _joined(gold, answer, limits)
+        return _joined(gold, answer, limits, work)
     except UndefinedError as error:
         return Result(False, INTERVAL, f"undefined: {error}")
     except UnsettledError as error:
@@ -68,19 +72,19 @@ def formally_equal(gold: Node, answer: Node, limits: Limits) -> bool:
     return True
 
 
-def _apart(gold: Node, answer: Node, bits: int, limits: Limits) -> bool | None:
+def _apart(gold: Node, answer: Node, bits: int, limits: Limits, work: Work) -> bool | None:
     """Whether the balls are disjoint; None if one of them is not finite."""
     from rlvr.verifiers.equivalence.enclosure import Enclosure, precision
 
     with precision(bits):
-        first = Enclosure(None, limits).value(gold)
-        second = Enclosure(None, limits).value(answer)
+        first = Enclosure(None, limits, work=work).value(gold)
+        second = Enclosure(None, limits, work=work).value(answer)
         if not first.is_finite() or not second.is_finite():
             return None
         return not first.overlaps(second)
 
 
-def _joined(gold: Node, answer: Node, limits: Limits) -> Result:
+def _joined(gold: Node, answer: Node, limits: Limits, work: Work) -> Result:
     """Decide about two constants that agree to 64 bits or more."""
     from rlvr.verifiers.equivalence.enclosure import Enclosure, magnitude, precision
 
@@ -88,7 +92,7 @@ def _joined(gold: Node, answer: Node, limits: Limits) -> Result:
     bits = 256
     while True:
         with precision(bits):
-            spanned = Enclosure(None, limits, spans=True)
+            spanned = Enclosure(None, limits, work=work, spans=True)
             first, second = spanned.value(gold), spanned.value(answer)
             if not first.is_finite() or not second.is_finite():
                 return Result.undecided("no finite enclosure", needs_algebra=True)
@@ -112,20 +116,25 @@ def _joined(gold: Node, answer: Node, limits: Limits) -> Result:
         bits = needed
 
 
-def _without_balls(gold: Node, answer: Node, limits: Limits, reason: str) -> Result:
-    """Constants that have no finite ball: towers, or parts that are not numbers."""
-    from rlvr.verifiers.equivalence.giants import compare_giants
+def _without_balls(
+    gold: Node, answer: Node, limits: Limits, reason: str, evaluated: bool
+) -> Result:
+    """Constants that have no finite ball: towers, poles, or parts that are not evaluated.
 
-    if formally_equal(gold, answer, limits) and not _may_be_undefined(gold, answer):
+    Args:
+        gold: one expression.
+        answer: the other.
+        limits: the bounds.
+        reason: why there is no ball.
+        evaluated: whether everything was evaluated, so that an infinite ball may be a pole.
+    """
+    from rlvr.verifiers.equivalence.giants import compare_giants, is_entire
+
+    if formally_equal(gold, answer, limits) and (
+        not evaluated or (is_entire(gold) and is_entire(answer))
+    ):
         return Result(True, IDENTITY, "", ERROR_BOUND)
     result = compare_giants(gold, answer, limits)
     if result.tier != NONE:
         return result
     return Result.undecided(reason, needs_algebra=True)
-
-
-def _may_be_undefined(gold: Node, answer: Node) -> bool:
-    """Whether a part of a formal identity could hide a division by zero: only towers cannot."""
-    from rlvr.verifiers.equivalence.giants import is_tower
-
-    return gold != answer and not (is_tower(gold) and is_tower(answer))

@@ -36,12 +36,32 @@ from rlvr.verifiers.equivalence.nodes import (
 from rlvr.verifiers.equivalence.result import DEFAULT_LIMITS, Limits
 
 MAX_SUMMED: Final = 400
-MAX_WORK: Final = 400_000
+# Visits of nodes times bits; about a tenth of a second.
+MAX_WORK: Final = 5_000_000
 _INTEGRAL_EVALUATIONS: Final = 3000
 
 
 class UnsettledError(Exception):
     """No enclosure: not evaluated numerically here, or too much work."""
+
+
+class Work:
+    """What one comparison has cost so far."""
+
+    __slots__ = ("spent",)
+
+    def __init__(self) -> None:
+        self.spent = 0
+
+    def spend(self, cost: int) -> None:
+        """Count visits times bits.
+
+        Raises:
+            UnsettledError: it is too much.
+        """
+        self.spent += cost
+        if self.spent > MAX_WORK:
+            raise UnsettledError("too much work")
 
 
 class _Lock:
@@ -90,6 +110,7 @@ class Enclosure:
     """Evaluates trees to balls at one point.
 
     Attributes:
+        work: what the comparison has cost; shared by all its evaluations.
         real: whether every value so far was real.
         span: the largest absolute binary logarithm of a value so far (0 unless `spans`).
     """
@@ -99,6 +120,7 @@ class Enclosure:
         point: dict[str, acb] | None = None,
         limits: Limits = DEFAULT_LIMITS,
         *,
+        work: Work | None = None,
         spans: bool = False,
     ) -> None:
         self.point = point or {}
@@ -106,7 +128,7 @@ class Enclosure:
         self.real = True
         self.spans = spans
         self.span = 0.0
-        self.work = 0
+        self.work = work or Work()
         self.analytic = False
 
     def value(self, node: Node) -> acb:
@@ -116,6 +138,7 @@ class Enclosure:
             UndefinedError: it has no value.
             UnsettledError: it is not evaluated here.
         """
+        self.work.spend(ctx.prec)
         ball = _EVALUATORS[type(node)](self, node)
         if self.spans and not ball.contains(0):
             size = magnitude(ball)
@@ -205,9 +228,7 @@ class Enclosure:
         return ball
 
     def _spent(self, ball: acb) -> acb:
-        self.work += ctx.prec
-        if self.work > MAX_WORK * 16:
-            raise UnsettledError("too much work")
+        self.work.spend(4 * ctx.prec)
         return ball
 
     def _call(self, node: Call) -> acb:
@@ -220,9 +241,10 @@ class Enclosure:
         arguments = [self.value(argument) for argument in node.arguments]
         method = _METHODS.get(name)
         if method is not None:
-            self._spent(arguments[0])
+            self.work.spend((100 if name in ("gamma", "zeta") else 4) * ctx.prec)
             return self._branched(getattr(arguments[0], method)())
-        return self._spent(_FUNCTIONS[name](self, *arguments))
+        self.work.spend((100 if name in _GAMMAS else 4) * ctx.prec)
+        return _FUNCTIONS[name](self, *arguments)
 
     def _apply(self, node: Apply) -> acb:
         """An unknown function: a fixed analytic function that its name decides."""
@@ -421,6 +443,9 @@ _METHODS: Final = {
         *("sinh", "cosh", "tanh", "coth", "sech", "csch"),
     )
 }
+
+# These cost as much as many others.
+_GAMMAS: Final = frozenset(["factorial", "double_factorial", "binomial", "permutations"])
 
 _FUNCTIONS: Final[dict[str, Callable[..., acb]]] = {
     "ln": lambda e, x: e._logarithm(x),

@@ -18,6 +18,7 @@ from rlvr.verifiers.equivalence.nodes import (
     Quotient,
     Sum,
     Symbol,
+    walk,
 )
 from rlvr.verifiers.equivalence.result import DEFAULT_LIMITS, Limits
 
@@ -31,6 +32,18 @@ class _NotRational(Exception):
 
 
 _ONE: Final = Fraction(1)
+_MAX_VISITS: Final = 50_000
+
+
+class _State:
+    """The bounds of one evaluation, and what is left of them."""
+
+    __slots__ = ("max_exact_bits", "max_terms", "visits")
+
+    def __init__(self, limits: Limits) -> None:
+        self.max_exact_bits = limits.max_exact_bits
+        self.max_terms = limits.max_terms
+        self.visits = 0
 
 
 def exact_value(
@@ -49,40 +62,40 @@ def exact_value(
     if type(node) is Number:
         return node.value
     try:
-        return _value(node, limits, point or {})
+        return _value(node, _State(limits), point or {})
     except _NotRational:
         return None
 
 
-def _value(node: Node, limits: Limits, point: dict[str, Fraction]) -> Fraction:
+def _value(node: Node, state: _State, point: dict[str, Fraction]) -> Fraction:
     match node:
         case Number(value):
             return value
         case Negative(operand):
-            return -_value(operand, limits, point)
+            return -_value(operand, state, point)
         case Sum(terms):
             total = Fraction(0)
             for term in terms:
-                total += _value(term, limits, point)
-            return _bounded(total, limits)
+                total += _value(term, state, point)
+            return _bounded(total, state)
         case Product(factors):
             product = _ONE
             for factor in factors:
-                product = _bounded(product * _value(factor, limits, point), limits)
+                product = _bounded(product * _value(factor, state, point), state)
             return product
         case Quotient(numerator, denominator):
-            below = _value(denominator, limits, point)
-            above = _value(numerator, limits, point)
+            below = _value(denominator, state, point)
+            above = _value(numerator, state, point)
             if below == 0:
                 raise UndefinedError("division by zero")
-            return _bounded(above / below, limits)
+            return _bounded(above / below, state)
         case Power(base, exponent):
-            power = _value(exponent, limits, point)
-            return _power(_value(base, limits, point), power, limits)
+            power = _value(exponent, state, point)
+            return _power(_value(base, state, point), power, state)
         case Call(name, arguments):
-            return _call(name, [_value(a, limits, point) for a in arguments], limits)
+            return _call(name, [_value(a, state, point) for a in arguments], state)
         case Operator():
-            return _operator(node, limits, point)
+            return _operator(node, state, point)
         case Symbol(name):
             if name in point:
                 return point[name]
@@ -97,13 +110,13 @@ def _bits(value: Fraction) -> int:
     return max(value.numerator.bit_length(), value.denominator.bit_length())
 
 
-def _bounded(value: Fraction, limits: Limits) -> Fraction:
-    if _bits(value) > limits.max_exact_bits:
+def _bounded(value: Fraction, state: _State) -> Fraction:
+    if _bits(value) > state.max_exact_bits:
         raise _NotRational
     return value
 
 
-def _power(base: Fraction, exponent: Fraction, limits: Limits) -> Fraction:
+def _power(base: Fraction, exponent: Fraction, state: _State) -> Fraction:
     if exponent.denominator != 1:
         rooted = real_root(base, exponent.denominator)
         if rooted is None:
@@ -118,7 +131,7 @@ def _power(base: Fraction, exponent: Fraction, limits: Limits) -> Fraction:
         return base
     if base in (1, -1):
         return base if power % 2 else _ONE
-    if abs(power) * (_bits(base) - 1) > limits.max_exact_bits:
+    if abs(power) * (_bits(base) - 1) > state.max_exact_bits:
         raise _NotRational
     return base**power
 
@@ -154,11 +167,11 @@ def _whole(value: Fraction, most: int = 10**9) -> int:
     return value.numerator
 
 
-def _factorial_fits(n: int, limits: Limits) -> bool:
-    return n < 4 or n * math.log2(n / 2.72) < limits.max_exact_bits
+def _factorial_fits(n: int, state: _State) -> bool:
+    return n < 4 or n * math.log2(n / 2.72) < state.max_exact_bits
 
 
-def _call(name: str, a: list[Fraction], limits: Limits) -> Fraction:
+def _call(name: str, a: list[Fraction], state: _State) -> Fraction:
     first = a[0]
     match name:
         case "root":
@@ -188,16 +201,16 @@ def _call(name: str, a: list[Fraction], limits: Limits) -> Fraction:
         case "min":
             return min(a)
         case "gcd":
-            return Fraction(math.gcd(*(_whole(v, 1 << limits.max_exact_bits) for v in a)))
+            return Fraction(math.gcd(*(_whole(v, 1 << state.max_exact_bits) for v in a)))
         case "lcm":
-            whole = [_whole(v, 1 << limits.max_exact_bits) for v in a]
-            return _bounded(Fraction(math.lcm(*whole)), limits)
+            whole = [_whole(v, 1 << state.max_exact_bits) for v in a]
+            return _bounded(Fraction(math.lcm(*whole)), state)
         case "mod":
             if a[1] == 0:
                 raise UndefinedError("division by zero")
             return first % a[1]
         case "factorial" | "double_factorial" | "gamma" | "binomial" | "permutations" | "totient":
-            return Fraction(_combinatorial(name, a, limits))
+            return Fraction(_combinatorial(name, a, state))
         case "log":
             return _logarithm(first, a[1])
         case "ln":
@@ -210,20 +223,20 @@ def _call(name: str, a: list[Fraction], limits: Limits) -> Fraction:
     raise _NotRational
 
 
-def _combinatorial(name: str, a: list[Fraction], limits: Limits) -> int:
+def _combinatorial(name: str, a: list[Fraction], state: _State) -> int:
     n = _whole(a[0])
     if name == "gamma":
         n -= 1
     if name in ("factorial", "gamma"):
         if n < 0:
             raise UndefinedError("the factorial of a negative number")
-        if not _factorial_fits(n, limits):
+        if not _factorial_fits(n, state):
             raise _NotRational
         return math.factorial(n)
     if name == "double_factorial":
         if n < -1:
             raise UndefinedError("the double factorial of a negative number")
-        if not _factorial_fits(n, limits):
+        if not _factorial_fits(n, state):
             raise _NotRational
         return math.prod(range(n, 0, -2))
     if name == "totient":
@@ -234,7 +247,7 @@ def _combinatorial(name: str, a: list[Fraction], limits: Limits) -> int:
     if k > n:
         return 0
     small = min(k, n - k) if name == "binomial" else k
-    if small * n.bit_length() > limits.max_exact_bits:
+    if small * n.bit_length() > state.max_exact_bits:
         raise _NotRational
     return math.comb(n, k) if name == "binomial" else math.perm(n, k)
 
@@ -270,16 +283,20 @@ def _log2(value: Fraction) -> float:
     return math.log2(value.numerator) - math.log2(value.denominator)
 
 
-def _operator(node: Operator, limits: Limits, point: dict[str, Fraction]) -> Fraction:
+def _operator(node: Operator, state: _State, point: dict[str, Fraction]) -> Fraction:
     if node.kind not in ("sum", "product") or node.lower is None or node.upper is None:
         raise _NotRational
-    first = _whole(_value(node.lower, limits, point))
-    last = _whole(_value(node.upper, limits, point))
-    if last - first >= limits.max_terms:
+    first = _whole(_value(node.lower, state, point))
+    last = _whole(_value(node.upper, state, point))
+    size = sum(1 for _ in walk(node.body))
+    if last - first >= state.max_terms:
         raise _NotRational
     result = Fraction(0 if node.kind == "sum" else 1)
     for k in range(first, last + 1):
-        term = _value(node.body, limits, {**point, node.variable: Fraction(k)})
+        state.visits += size
+        if state.visits > _MAX_VISITS:
+            raise _NotRational
+        term = _value(node.body, state, {**point, node.variable: Fraction(k)})
         result = result + term if node.kind == "sum" else result * term
-        _bounded(result, limits)
+        _bounded(result, state)
     return result

@@ -36,6 +36,7 @@ from rlvr.verifiers.equivalence.nodes import (
     Sum,
     Symbol,
     is_infinite,
+    walk,
 )
 from rlvr.verifiers.equivalence.result import DEFAULT_LIMITS, Limits
 
@@ -49,6 +50,7 @@ PRIMES: Final = (
 ERROR_BOUND: Final = 1e-15
 _MAX_EXPONENT: Final = 1 << 40
 _MAX_FACTORIAL: Final = 20_000
+_MAX_VISITS: Final = 100_000
 _ODD_NAMES: Final = "sin tan cot csc asin atan acot acsc sinh tanh coth csch asinh atanh sign"
 _ODD: Final = frozenset(_ODD_NAMES.split())
 _EVEN: Final = frozenset(["cos", "sec", "cosh", "sech", "abs"])
@@ -80,6 +82,7 @@ class Field:
         self.transcendental: set[str] = set()
         self.bound: dict[str, int] = {}
         self.depth = 0
+        self.visits = 0
 
     @property
     def faithful(self) -> bool:
@@ -279,7 +282,11 @@ class Field:
 
     def _added_up(self, node: Operator, first: int, last: int) -> int:
         result = 0 if node.kind == "sum" else 1
+        size = sum(1 for _ in walk(node.body))
         for k in range(first, last + 1):
+            self.visits += size
+            if self.visits > _MAX_VISITS:
+                return self._part("too long", self.visits)
             term = self._at(node.variable, k % self.prime, node.body)
             result = (result + term if node.kind == "sum" else result * term) % self.prime
         return result

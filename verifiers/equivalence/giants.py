@@ -27,6 +27,7 @@ from rlvr.verifiers.equivalence.result import INTERVAL, STRUCTURE, Limits, Resul
 
 _MAX_LOGARITHMS: Final = 4
 _MAX_LOGARITHM_NODES: Final = 2000
+_ENTIRE: Final = frozenset(["root", "abs", "floor", "ceil", "round", "sin", "cos", "max", "min"])
 
 
 def is_tower(node: Node) -> bool:
@@ -38,6 +39,23 @@ def is_tower(node: Node) -> bool:
         or (isinstance(part, Call) and part.name == "factorial")
         for part in walk(node)
     )
+
+
+def is_entire(node: Node) -> bool:
+    """Whether a tree surely has a value: nothing in it can have a pole."""
+    for part in walk(node):
+        match part:
+            case Quotient(_, denominator) if not is_tower(denominator):
+                return False
+            case Power(base, _) if not is_tower(base):
+                return False
+            case Call(name, arguments) if name not in _ENTIRE and not all(map(is_tower, arguments)):
+                return False
+            case Call("log" | "tan" | "cot" | "sec" | "csc"):
+                return False
+            case _:
+                pass
+    return True
 
 
 def compare_giants(gold: Node, answer: Node, limits: Limits) -> Result:

@@ -40,6 +40,8 @@ from rlvr.verifiers.equivalence.result import EXACT, IDENTITY, Limits, Result
 if TYPE_CHECKING:
     from flint import acb
 
+    from rlvr.verifiers.equivalence.enclosure import Work
+
 Point = dict[str, tuple[Fraction, Fraction]]
 
 _WHOLE_FUNCTIONS: Final = frozenset(
@@ -143,12 +145,13 @@ def sample_points(names: list[str], kinds: Kinds) -> Iterator[Point]:
 
 
 def _by_samples(gold: Node, answer: Node, limits: Limits) -> Result:
-    from rlvr.verifiers.equivalence.enclosure import UnsettledError
+    from rlvr.verifiers.equivalence.enclosure import UnsettledError, Work
 
     names = sorted(free_symbols(gold) | free_symbols(answer))
     if len(names) > 26:
         return Result.undecided("too many variables")
     kinds = Kinds(gold, answer)
+    work = Work()
     agreed_real, agreed = 0, 0
     differs = False
     needed = _NEEDED_PIECEWISE if kinds.piecewise or kinds.whole else _NEEDED
@@ -157,7 +160,7 @@ def _by_samples(gold: Node, answer: Node, limits: Limits) -> Result:
         if k >= points or (needed == _NEEDED and agreed_real > _NEEDED):
             break
         try:
-            outcome, real = _at_point(gold, answer, point, limits)
+            outcome, real = _at_point(gold, answer, point, limits, work)
         except UndefinedError:
             continue
         except UnsettledError as error:
@@ -176,7 +179,9 @@ def _by_samples(gold: Node, answer: Node, limits: Limits) -> Result:
     return Result.undecided("too few points where both are defined", needs_algebra=True)
 
 
-def _at_point(gold: Node, answer: Node, point: Point, limits: Limits) -> tuple[bool | None, bool]:
+def _at_point(
+    gold: Node, answer: Node, point: Point, limits: Limits, work: Work
+) -> tuple[bool | None, bool]:
     """Whether the values at a point agree (None: cannot tell), and whether all parts are real."""
     from rlvr.verifiers.equivalence.enclosure import Enclosure, magnitude, precision
 
@@ -188,7 +193,7 @@ def _at_point(gold: Node, answer: Node, point: Point, limits: Limits) -> tuple[b
     while True:
         with precision(bits):
             balls = {name: _ball(*value) for name, value in point.items()}
-            enclosure = Enclosure(balls, limits, spans=bits > _FIRST_PRECISION)
+            enclosure = Enclosure(balls, limits, work=work, spans=bits > _FIRST_PRECISION)
             first = enclosure.value(gold)
             if not first.is_finite():
                 return None, enclosure.real
