@@ -71,6 +71,7 @@ from rlvr.verifiers.equivalence.strictness import DEFAULT, Strictness
 MAX_CHARS = 4000
 _MAX_DEPTH = 8
 _MAX_PARTS = 200
+_CLAUSE_CHARS = 160
 _EMPTY = re.compile(
     r"none|(?:there (?:is|are|exists?) )?(?:no|none|empty|the empty) (?:(?:real|integer|such|possible|valid|"
     r"positive|rational|other)? ?)?(?:solutions?|roots?|values?|set|x|numbers?|integers?|answers?)"
@@ -84,6 +85,18 @@ _ALL_EXCEPT = re.compile(
     r"(?:\\text\{)?\s*(?:all|any|every|the set of all)?\s*(?:real|x)\s*(?:numbers?|values?)?(?:\s*x)?"
     r"\s*,?\s*(?:except|excluding|other than|but|not equal to|where|such that)(?:\s*for)?\s*\}?\s*(.+)\Z"
 )
+_NAMED_SETS = re.compile(
+    r"(?:the set of |the )?(?:all |every )?(?:the )?"
+    r"(integers?|natural numbers?|rational numbers?|complex numbers?|positive integers?)\Z"
+)
+_SET_LETTERS = {
+    name + ending: letter
+    for name, letter in {
+        "integer": "Z", "natural number": "N", "rational number": "Q", "complex number": "C",
+        "positive integer": "Z+",
+    }.items()
+    for ending in ("", "s")
+}  # fmt: skip
 _NUMBER_SETS = re.compile(
     r"\\(?:mathbb|mathbf|Bbb|text)\s*\{?\s*([RZNQC])\s*\}?(?:\^\s*\{?\s*([+*-])\s*\}?|_\s*\{?\s*([+]|>\s*0|\\ge\s*0)\s*\}?)?\Z"
 )
@@ -159,6 +172,8 @@ _MATHS_WORDS = re.compile(
 @lru_cache(maxsize=4096)
 def readings(text: str, strictness: Strictness = DEFAULT) -> tuple[Answer, ...]:
     """What a text can mean, the likeliest first; at least one, `Opaque` where nothing else."""
+    if len(text) > MAX_CHARS:
+        return (Opaque(text[:80], f"an answer of more than {MAX_CHARS:,} characters"),)
     return _readings(clean(text), strictness)
 
 
@@ -184,6 +199,8 @@ def _readings(text: str, strictness: Strictness) -> tuple[Answer, ...]:
     for variant in dict.fromkeys((joined, text)):
         reader = _Reader(strictness)
         found.append(reader.read(variant))
+    if words.is_words(text) and not any(isinstance(item, Words) for item in found):
+        found.append(Words(words.folded(text)))
     return tuple(dict.fromkeys(found))
 
 
@@ -235,6 +252,9 @@ def _in_words(text: str, plain: str, strictness: Strictness) -> list[Answer]:
         return [Region(None, ()), Words(words.folded(text))]
     if len(lower) > 1 and _ALL_REALS.match(lower):
         return [whole_line(), Words(words.folded(text))]
+    named = _NAMED_SETS.match(lower)
+    if named:
+        return [NumberSet(_SET_LETTERS[named[1]]), Words(words.folded(text))]
     if strictness.number_words:
         value = words.number(plain)
         if value is not None:
@@ -308,7 +328,9 @@ class _Reader:
             return self._french(french)
         parts = split(text)
         if parts is None:
-            return Opaque(text, "its brackets do not close")
+            return Opaque(text, "its brackets do not close, or a part is missing")
+        if not any(parts[0]):
+            return Opaque(text, "a part is empty")
         if len(parts[0]) > _MAX_PARTS:
             return Opaque(text[:80], f"more than {_MAX_PARTS} parts")
         if len(parts[0]) > 1:
@@ -352,6 +374,8 @@ class _Reader:
 
     def _relation(self, text: str, sides: list[str], signs: list[str]) -> Answer:
         kinds = set(signs)
+        if kinds == {"!="} and _PLUS_MINUS.search(text):
+            return self.read(" , ".join(_signs(text)))
         if not all(sides):
             if kinds == {"~"}:
                 return Opaque(text, "an approximation")
@@ -606,6 +630,9 @@ class _Reader:
                 return grouped
         if _FUNCTION_LIST.match(text) and len(parts) == 1:
             return self._single(text)
+        first = relations(parts[0])
+        if first and first[1] == ["!="] and not any(relations(part)[1] for part in parts[1:]):  # type: ignore[index]
+            parts = [parts[0], *(f"{first[0][0]} \\ne {part}" for part in parts[1:])]
         items = [self.read(part) for part in parts]
         opaque = next((item for item in items if isinstance(item, Opaque)), None)
         if opaque is not None:
@@ -796,6 +823,10 @@ def _joined(items: list[Answer], kinds: set[str]) -> Answer:
         return Collection(_flat(items), "list")
     if all(isinstance(item, Region | Inequality | System) for item in items):
         return _joined_conditions(items, joint, kinds)
+    if any(isinstance(item, Region) for item in items):
+        regions = [to_region(i) if isinstance(i, Region | Named) else None for i in items]
+        if None not in regions:
+            return _joined_conditions([r for r in regions if r is not None], joint, kinds)
     if kinds == {"cup"} or (kinds == {"or"} and all(map(_is_interval, items))):
         regions = [to_region(item) for item in items]
         total = regions[0]
@@ -967,12 +998,13 @@ def _domain(text: str) -> tuple[str, list[str], str] | None:
     """The text before a clause on parameters at its end, their names, and their set."""
     if not text[-1:].isalpha() and text[-1:] not in ("}", ")", "0"):
         return None
+    head, text = text[:-_CLAUSE_CHARS], text[-_CLAUSE_CHARS:]
     match = _DOMAIN.search(text) if "\\in" in text else None
     if match and match.start() > 0:
         letter = match[2] or match[4]
         positive = match[3] in ("+", "*", ">0") or (match[3] or "").startswith(">")
         kind = "P" if positive and letter in "ZN" else "N" if match[3] else _KINDS[letter]
-        return text[: match.start()], re.findall(r"[A-Za-z]", match[1]), kind
+        return head + text[: match.start()], re.findall(r"[A-Za-z]", match[1]), kind
     if (
         "integer" in text
         or "number" in text
@@ -982,11 +1014,11 @@ def _domain(text: str) -> tuple[str, list[str], str] | None:
     ):
         reverse = _DOMAIN_REVERSED.search(text)
         if reverse and reverse.start() > 0:
-            return text[: reverse.start()], [reverse[3]], _worded(reverse[1], reverse[2])
+            return head + text[: reverse.start()], [reverse[3]], _worded(reverse[1], reverse[2])
         worded = _DOMAIN_WORDS.search(text)
         if worded and worded.start() > 0:
             names = re.findall(r"[A-Za-z]", worded[1])
-            return text[: worded.start()], names, _worded(worded[2], worded[3])
+            return head + text[: worded.start()], names, _worded(worded[2], worded[3])
     return None
 
 

@@ -145,7 +145,9 @@ def _with_logarithms(gold: str, answer: str, strictness: Strictness, limits: Lim
         results.append(_decide(texts[0], texts[1], strictness, limits))
         if results[-1].equal:
             return results[-1]
-    undecided = [result for result in results if result.equal is None]
+    undecided = sorted(
+        (result for result in results if result.equal is None), key=lambda r: not r.needs_algebra
+    )
     return undecided[0] if undecided else results[0]
 
 
@@ -169,7 +171,8 @@ def _decide(gold: str, answer: str, strictness: Strictness, limits: Limits) -> R
                     return result
                 result = Result(False, result.tier, form)
             if result.equal is None:
-                undecided = undecided or result
+                if undecided is None or (result.needs_algebra and not undecided.needs_algebra):
+                    undecided = result
             elif first is None or _more_telling(gold_reading, reading):
                 first = result
     if undecided is not None and not form:

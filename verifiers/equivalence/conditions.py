@@ -151,7 +151,7 @@ def membership(left: str, values: Answer) -> Answer:
     name = read_name(left)
     if name is None:
         return values if left.startswith("(") else Opaque(left, "a membership")
-    region = to_region(values)
+    region = None if isinstance(values, Scalar | Named) else to_region(values)
     if isinstance(values, Collection):
         return Named(name[0], name[1], (values,))
     if region is not None:

@@ -19,12 +19,14 @@ _FUNCTION = re.compile(
 _MEASURE = re.compile(
     r"(?:m\s*|\\text\{\s*m\s*\}\s*)?\\(?:angle|measuredangle|triangle)\s*\{?\s*[A-Za-z]{1,3}\s*\}?\Z"
     r"|\|?[A-Z]{2,3}\|?\Z|\|?\\(?:overline|vec|overrightarrow|widehat|mathbf|bm|boldsymbol|hat|mathcal|mathbb)\s*\{?\s*[A-Za-z]{1,3}\s*\}?\|?\Z"
+    r"|\|z(?:_\{?\w\}?)?\||\\?\|\\(?:vec|mathbf)\s*\{?\w+\}?\\?\|"
     r"|\[[A-Z]{3,6}\]\Z|\\text\{[^{}=]{1,40}\}(?:\s*_\s*\{?\w+\}?)?(?:\s*[A-Z]{1,4})?\Z|[A-Za-z]{4,20}\Z"
     r"|[A-Z]\s*_\s*(?:\{[^{}]{1,40}\}|\\text\{[^{}]{1,20}\})\Z|\\frac\s*\{\s*d\s*[a-z]?\s*\}\s*\{\s*d\s*[a-z]\s*\}\Z"
     r"|(?:P|E|Pr|\\(?:Pr|mathbb\{[PE]\}))\s*[(\[][^()=]{1,40}[)\]]\Z"
     r"|\\(?:sin|cos|tan|cot|sec|csc)\s*(?:\(?\s*(?:[A-Z]|\\(?:theta|alpha|beta|gamma|angle\s*[A-Z]{1,3}))\s*\)?)\Z"
     r"|[A-Za-z]\s*_\s*\{?\s*\\?[a-z]+\s*\}?\Z"
 )
+_KNOWN = re.compile(r"\\(?:sqrt|ln|log|lg|exp|pi|sin|cos|tan|cot|sec|csc|arc|sinh|cosh|tanh|binom)")
 _SPACE = re.compile(r"\s+|\\text\{|[{}]")
 _GREEK_NOT_NAMES = frozenset(("\\pi",))
 
@@ -47,7 +49,7 @@ def read_name(text: str) -> tuple[str, tuple[str, ...]] | None:
             return _tight(text), ()
         return (node.name, ()) if isinstance(node, Symbol) else (_tight(text), ())
     function = _FUNCTION.match(text)
-    if function and function[1] not in ("\\sqrt", "\\ln", "\\log", "\\exp", "\\pi"):
+    if function and not _KNOWN.match(function[1]):
         arguments = [part.strip() for part in function[2].split(",")]
         if all(re.fullmatch(r"[A-Za-z]|\\(?:theta|phi|alpha)", part) for part in arguments):
             return _tight(function[1]), tuple(part.strip("\\") for part in arguments)

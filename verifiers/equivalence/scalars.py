@@ -71,7 +71,11 @@ _MIXED_UNITS = re.compile(
 _MIXED_JOINT = re.compile(r"(?:\s|,|and|\\text\{\s*,?\s*(?:and)?\s*\})*\Z")
 # The symbols that stand for the unit vectors i, j, k.
 VECTORS = ("v_91", "v_92", "v_93")
-_TRIGONOMETRY = re.compile(r"(?:sin|cos|tan|cot|sec|csc)")
+_SHORT_NOUNS = frozenset(
+    "men man day dog cow pig hen car bus egg box pen hat way cup cat ant bag bee can jar kid toy"
+    " set win row per".split()
+)
+_TRIGONOMETRY = re.compile(r"(?:sin|cos|tan|cot|sec|csc|cis)")
 _MAX_TRIES = 6
 _MAX_BASED = 400
 
@@ -102,7 +106,7 @@ def parse_scalar(text: str, decimal_comma: bool = False, number_words: bool = Tr
     loose = _loose_unit(text)
     if loose is None:
         with_unit = _with_unit(text, decimal_comma) if _UNIT_START.search(text) else None
-        if with_unit is not None:
+        if with_unit is not None and _is_counted(with_unit, text):
             return with_unit
         if "\\circ" in text and not _TRIGONOMETRY.search(text):
             return Scalar(node, RADIAN)
@@ -267,13 +271,27 @@ def _with_unit(text: str, decimal_comma: bool) -> Scalar | None:
         if rest.startswith("^") and (_TRIGONOMETRY.search(value) or "\\circ" in value):
             return None
         unit = parse_unit(rest)
-        if unit is None:
+        if unit is None or (unit.words and _attached(text, match, rest)):
             continue
         inner = parse_scalar(value, decimal_comma)
         if isinstance(inner, Scalar) and (inner.unit is None or unit.filler or unit.words):
             return Scalar(inner.node, inner.unit or unit, base=inner.base)
         return None
     return None
+
+
+def _is_counted(scalar: Scalar, text: str) -> bool:
+    """Whether words after a number that could be variables (`72 xyz`) name what is counted."""
+    if scalar.unit is None or not scalar.unit.words or "\\text" in text:
+        return True
+    return all(len(word) > 3 or word in _SHORT_NOUNS for word in scalar.unit.words)
+
+
+def _attached(text: str, match: re.Match[str], rest: str) -> bool:
+    """Whether letters stand directly after a number: `72xy` is a product, not 72 of something."""
+    if rest.startswith("\\text"):
+        return False
+    return match.end() == match.start() and not text[: match.start()].endswith(" ") or len(rest) < 3
 
 
 def _loose_unit(text: str) -> tuple[Node, Unit] | None:

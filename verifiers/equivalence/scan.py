@@ -27,7 +27,7 @@ _UNICODE = {
     "｝": "\\}", "．": ".", "。": ".", "％": "%", "＜": "<", "＞": ">", "∶": ":", "／": "/",
     "…": "\\ldots ", "⋯": "\\ldots ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"',
     "€": "\\euro ", "£": "\\pounds ", "¥": "\\yen ", "℃": "^\\circ\\text{C}",
-    "℉": "^\\circ\\text{F}", "µ": "μ", "∠": "\\angle ", "𝑖": "i", "𝑒": "e", "𝑥": "x",
+    "℉": "^\\circ\\text{F}", "µ": "μ", "∠": "\\angle ", "△": "\\triangle ", "𝑖": "i", "𝑒": "e", "𝑥": "x",
     "𝑦": "y", "𝜋": "\\pi ", "∀": "\\forall ", "‰": "\\permil ",
     **{letter: f"\\{name} " for letter, name in _GREEK.items()},
     **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
@@ -88,7 +88,10 @@ _SINGLE = re.compile(
     r"(?:\A|(?<![\d})\s])) ?\\text\{\s*([A-Za-z])\s*\}(?![\^_A-Za-z/])"
 )
 _OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}|\A([^{}]*)\\(choose)([^{}]*)\Z")
-_CHOSEN = re.compile(r"(?:\{\s*\})?\^\s*\{?(\w+)\}?\s*(?:\\text\{C\}|C)\s*_\s*\{?(\w+)\}?")
+_CHOSEN = re.compile(
+    r"(?:\{\s*\})?\^\s*\{?(\w+)\}?\s*(?:\\text\{([CP])\}|([CP]))\s*_\s*\{?(\w+)\}?"
+    r"|\b(\d+)([CP])(\d+)\b"
+)
 _CUP = re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])")
 _TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 _NUMBER_TEXT = re.compile(r"\\text\{\s*([+-]?[\d.,/]*\d)\s*\}")
@@ -117,8 +120,8 @@ def clean(text: str) -> str:
         text = _BRACED_COMMA.sub(r"\1", text)
     if "$" in text:
         text = _DOLLAR.sub(" ", text)
-    if "C" in text:
-        text = _CHOSEN.sub(r"\\binom{\1}{\2}", text)
+    if "C" in text or "P" in text:
+        text = _CHOSEN.sub(_chosen, text)
     if "U" in text:
         text = _CUP.sub(r" \\cup ", text)
     if "10" in text:
@@ -133,6 +136,11 @@ def clean(text: str) -> str:
 def _fraction(match: re.Match[str]) -> str:
     above, name, below = (group for group in match.groups() if group is not None)
     return f"\\{'frac' if name == 'over' else 'binom'}{{{above.strip()}}}{{{below.strip()}}}"
+
+
+def _chosen(match: re.Match[str]) -> str:
+    count, name, taken = (group for group in match.groups() if group is not None)
+    return f"\\binom{{{count}}}{{{taken}}}" if name == "C" else f"P({count},{taken})"
 
 
 def _single(match: re.Match[str]) -> str:
@@ -325,8 +333,8 @@ def split(text: str, kinds: frozenset[str] | None = None) -> tuple[list[str], li
     last = text[start:].strip()
     if last:
         parts.append(last)
-    elif joints:
-        joints.pop()
+    elif joints and joints.pop() not in (",", ";"):
+        return None  # `72 or`
     return parts, joints
 
 

@@ -167,6 +167,7 @@ def parse_unit(text: str) -> Unit | None:
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", text)
     text = text.replace("{", " ").replace("}", " ") if "\\frac" not in text else text
     text = re.sub(r"\^\s+(?=[-\d])", "^", text).strip()
+    text = re.sub(r"\^\s*\\circ\s*", r"^\\circ ", text).strip()
     if text in ("%", "\\%", "percent", "per cent", "pct", "percentage"):
         return PERCENT
     folded = re.sub(r"\s+", " ", text.lower())

@@ -55,6 +55,7 @@ _CHOICE_TEXT = re.compile(
 _OPTION_WORD = re.compile(
     r"(?:option|choice|answer|alternative)\s+(?=[(\[]?[A-J]\b)", re.IGNORECASE
 )
+_SHORT_RATIO = re.compile(r"\s*[A-Za-z]{1,2}(?:\s*:\s*[A-Za-z]{1,2})+\s*\Z")
 _MATHS = re.compile(r"[\d=^_<>+*/|{}\[\]]")
 
 
@@ -150,7 +151,7 @@ def without_lead(text: str) -> str:
     >>> without_lead(r"\\text{The answer is }7")
     '7'
     """
-    if text.startswith("\\text{"):
+    if text.startswith("\\text{") and "}" in text:
         end = text.index("}")
         match = _LEAD.match(text[6:end].strip() + " ")
         if match and match.end() >= len(text[6:end].strip()):
@@ -182,7 +183,8 @@ def is_words(text: str) -> bool:
     """Whether an answer is words rather than maths: two letters or more in a row, no signs."""
     inner = plain(text)
     return (
-        "\\" not in inner
+        _SHORT_RATIO.match(inner) is None
+        and "\\" not in inner
         and _MATHS.search(inner) is None
         and re.search(r"[^\W\d_]{2,}", inner) is not None
     )
