@@ -21,7 +21,7 @@ from rlvr.verifiers.base import Verifier
 from rlvr.verifiers.equivalence.result import Limits, Result
 from rlvr.verifiers.equivalence.strictness import PRESETS, Form, LogBase, Ratios, Strictness
 from rlvr.verifiers.math_decide import decide
-from rlvr.verifiers.math_extract import Extraction, extract
+from rlvr.verifiers.math_extract import Extraction, cleaned, extract
 
 _MAX_SHOWN = 200
 _MAX_EXTRACTED = 4000
@@ -172,7 +172,7 @@ def read_gold(answer: Any) -> str:
 def _read_gold_text(text: str) -> str:
     if "####" in text or re.search(r"\\(?:boxed|fbox)", text):
         return extract(text).text
-    return text.strip()
+    return cleaned(text)
 
 
 def _as_verdict(result: Result, found: Extraction, reading: str, gold: str) -> Verdict:

@@ -182,14 +182,20 @@ def _first_of_last_group(text: str, boxes: list[Box]) -> int:
     return first
 
 
+def box_strength(text: str, box: Box) -> int:
+    """How much the sentence of a box claims (`math_phrases.claim_strength`)."""
+    return claim_strength(_sentence_before(text, box.start))
+
+
 def _is_intermediate(text: str, box: Box, last: Box) -> bool:
     """Whether `box` was not meant as the answer, seeing what is said around both."""
+    if _NO.match(text, box.end):
+        return True
     if is_alternative(text[box.end : last.start][-_BETWEEN_CHARS * 25 :]):
         return False
     if taken_back(text, box.end, last.start):
         return True
-    own = claim_strength(_sentence_before(text, box.start))
-    return own < claim_strength(_sentence_before(text, last.start))
+    return box_strength(text, box) < box_strength(text, last)
 
 
 _SENTENCE_END = re.compile(r"[.!?。！？](?=[\s*$\\)]|$)|\n[ \t]*\n(?=\s*[-*\d#A-Z])|\}")
@@ -247,6 +253,7 @@ _TAKES_ARGUMENT = re.compile(
     r"(?:\\[dtc]?frac(?:\{[^{}]*\})?|\\sqrt(?:\[[^\]]*\])?|\\d?binom(?:\{[^{}]*\})?|[\^_])\s*$"
 )
 
+_NO = re.compile(r"[\s$*.,;!—-]*\bno\b", re.IGNORECASE)
 _IS_NAME = re.compile(rf"\s*{_NAME}\s*$")
 
 

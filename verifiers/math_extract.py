@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 from rlvr.types import Outcome
 from rlvr.verifiers import math_last_line
-from rlvr.verifiers.math_boxes import Box, find_boxes, read_boxes, tight
+from rlvr.verifiers.math_boxes import Box, box_strength, find_boxes, read_boxes, tight
 from rlvr.verifiers.math_phrases import claims, labels, negated_after, taken_back
 
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
@@ -52,10 +52,17 @@ _SUFFIX = re.compile(r"(?:입니다|이다|이에요|예요|です|になりま�
 _LEADING = re.compile(
     r"^(?:\s|[*_:：]|(?:therefore|thus|then|that|just|simply|indeed)\b)+", re.IGNORECASE
 )
+_SO = re.compile(r"^(?:so|thus|hence|therefore|then|finally|it is|it's)\b[,:]?\s+", re.IGNORECASE)
 _NOT = re.compile(
     r"(?:\$|\\\(|\*)*\s*(?:not\b|n't\b|isn't\b|never\b|neither\b(?=.*\bnor\b)|不是|nicht\b|pas\b"
     r"|не\b)", re.IGNORECASE
 )  # fmt: skip
+_VALUE = re.compile(r"\$?[-\d.,/%\s\\{}()+*^_$]*(?:\\?[a-z]+[-\d.,/%\s\\{}()+*^_$]*){0,4}")
+_LOOSE_COMMA = re.compile(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)")
+_BRACKETED_MATRIX = re.compile(
+    r"\(\s*(\\begin\{[a-zA-Z]*matrix\}(?:(?!\\begin).)*\\end\{[a-zA-Z]*matrix\})\s*\)$", re.DOTALL
+)
+_GLUED_SPACE = re.compile(r"\\(q?quad)(?=[A-Za-z])")
 _TAIL_CHARS = 20_000
 _MAX_CHARS = 200_000
 _MAX_READINGS = 3
@@ -120,6 +127,28 @@ def extract(response: str, cut_short: bool = False) -> Extraction:
     return _from_whole(response) or _from_last_line(tail)
 
 
+def cleaned(text: str) -> str:
+    r"""An answer or a ground truth without what is only an accident of how it was written.
+
+    One pair of formula marks around it, backslashes that were all doubled, `\quadx`.
+    """
+    text = text.strip()
+    if "\\" in text:
+        if "\\\\" in text and not re.search(r"(?<!\\)\\[A-Za-z]", text):
+            text = re.sub(r"\\\\(?=[A-Za-z,;!{}])", lambda _: "\\", text)
+        text = _GLUED_SPACE.sub(r"\\\1 ", text)
+        text = math_last_line.unwrapped(text)
+    if "{" in text:
+        text = _LOOSE_COMMA.sub("{,}", text)
+    if text.startswith("$"):
+        inner = text.strip("$").strip() if text.endswith(("$", "$.")) else text
+        inner = text.removesuffix(".").strip("$").strip() if text.endswith("$.") else inner
+        text = inner if "$" not in inner and inner else text
+    if text.startswith("(") and "matrix" in text:
+        text = _BRACKETED_MATRIX.sub(r"\1", text)
+    return text
+
+
 def boxes(response: str) -> list[str | None]:
     r"""What each `\boxed{...}` holds, in order; `None` for one that is never closed."""
     return [box.content for box in find_boxes(response[-_MAX_CHARS:])]
@@ -175,8 +204,25 @@ def _from_boxes(response: str) -> Extraction | None:
     if answer.problem:
         return Extraction("", "box", Outcome.INCORRECT, answer.problem)
     first, *others = answer.readings
-    found_others = tuple(others[: _MAX_READINGS - 1])
-    return Extraction(first, "box", note=answer.note, others=found_others, parts=answer.parts)
+    later = _stated_later(response, found)
+    if later is not None:
+        return later
+    found_others = tuple(cleaned(other) for other in others[: _MAX_READINGS - 1])
+    return Extraction(
+        cleaned(first), "box", note=answer.note, others=found_others, parts=answer.parts
+    )
+
+
+def _stated_later(response: str, found: list[Box]) -> Extraction | None:
+    """A "final answer is" behind the last box, where the box itself claimed to be none."""
+    rest = response[found[-1].end :][-_TAIL_CHARS:]
+    if "inal" not in rest or box_strength(response, found[-1]) > 1:
+        return None
+    last = next((c for c in reversed(claims(rest)) if "final" in c.words.lower()), None)
+    stated = None if last is None else _from_claims(rest[last.start :], False)
+    if stated is None or stated.problem is not None or not _VALUE.fullmatch(stated.text):
+        return None
+    return replace(stated, note="a final answer behind the box")
 
 
 def _after_retraction(response: str, box: Box, back: str) -> Extraction:
@@ -275,8 +321,11 @@ def _inside_formula(line: str, position: int) -> bool:
     before = line[:position]
     if before.count("\\(") > before.count("\\)"):
         return "\\)" in line[position:]
-    dollars = len(re.findall(r"(?<!\\)\$(?!\d)", before))
-    return dollars % 2 == 1 and "$" in line[position + 1 :]
+    if before.endswith("$"):
+        return False
+    signs = len(re.findall(r"(?<!\\)\$", line))
+    pattern = r"(?<!\\)\$" if signs % 2 == 0 else r"(?<!\\)\$(?!\d)"  # an odd one is a price
+    return len(re.findall(pattern, before)) % 2 == 1 and "$" in line[position + 1 :]
 
 
 def _as_answer(sentence: str, rule: str) -> Extraction:
@@ -299,14 +348,15 @@ def _as_answer(sentence: str, rule: str) -> Extraction:
         return Extraction("", rule, Outcome.INCORRECT, f"it is negated: {sentence[:80]!r}")
     inner = math_last_line.value_of_sentence(answer) if len(answer) > 12 else None
     if inner is None or inner.problem is Outcome.NO_ANSWER:
-        return Extraction(answer, rule)
+        return Extraction(cleaned(answer), rule)
     note = "the value of its sentence" if inner.problem is None else ""
     return Extraction(inner.text, rule, inner.problem, inner.reason, note)
 
 
 def _from_whole(response: str) -> Extraction | None:
     text = math_last_line.unwrapped(math_last_line.without_hope(response.strip()))
-    return Extraction(text, "whole") if math_last_line.is_short_answer(text) else None
+    text = _SO.sub("", text)
+    return Extraction(cleaned(text), "whole") if math_last_line.is_short_answer(text) else None
 
 
 def _from_last_line(tail: str) -> Extraction:

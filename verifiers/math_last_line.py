@@ -17,12 +17,12 @@ _FORMULA = re.compile(
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _NUMBER = re.compile(
-    r"[-−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?|[-−]?\.\d+"
+    r"[-−]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+,\d+|\d+)(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?|[-−]?\.\d+"
 )
 _POINT = re.compile(r"[(\[]\s*-?[\d.]+(?:/\d+)?(?:\s*,\s*-?[\d.]+(?:/\d+)?)+\s*[)\]]")
 _SENTENCE_OR_SUM = re.compile(
     r"(?:[^\W\d_]{1,20}['’]?[^\W\d_]*,?\s+){2,}[^=]*\d|[^\W\d_]{3,20}\s+[^=]*\d"
-    r"|[\d\s.,+*/()$×÷−-]+="
+    r"|[\d\s.,+*/()$×÷−-]+=[-\d\s.,/$%]+$"
 )
 _CHOICE_LINE = re.compile(r"\**\(?([A-J])(?:\)|\.(?=\s)|:)\**\s*\S")
 _LONE_CHOICE = re.compile(r"(?:^|\s)\**\(?([A-J])\)?\**[.!]?$")
@@ -41,6 +41,10 @@ _BROKEN_OFF = re.compile(
     r"|from|for|plus|minus"
     r"|times|equals?))\s*$"
 )
+_HAS_VALUE = re.compile(r"\d|\\|^[(*$]*[A-Z][)*$]*$")
+_BARE_HEAD = re.compile(r"\s*(?:[A-Za-z]\w?|\\[a-z]+|\([a-z, ]+\)|[a-z]\([a-z]\))\s*")
+_PLAIN_NUMBER = re.compile(r"\s*-?[\d.,]+\s*")
+_NEXT_SENTENCE = re.compile(r"[.!?](?:\$\$?|\\\]|\*\*)?\s+(?=[A-Z*])")
 _COMPARED = re.compile(
     r"\b(?:(?:less|more|greater|fewer|smaller|larger|other|bigger|higher|lower) than|at (?:least"
     r"|most)|up to|between|multiples? of"
@@ -136,13 +140,18 @@ def is_short_answer(text: str) -> bool:
     """Whether a whole response is one short answer, neither a sentence with a number nor a sum."""
     if "\n" in text or len(text) > _WHOLE_CHARS or _SENTENCE_OR_SUM.match(text):
         return False
+    if "$" in text:
+        outside = _FORMULA.sub(" ", text)
+        first = r"\b(?:is|are|as|our|the)\b" if text.startswith("$") else r"[A-Za-z]{2,}"
+        if outside != text and re.search(first, outside):
+            return False
     words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", "", text))
     return len(words) <= 4 and not (len(words) > 1 and _BROKEN_OFF.search(text))
 
 
 def last_of_line(line: str) -> Found:
     """The answer of one line."""
-    line = line.strip()
+    line = _last_sentence(line.strip())
     if _BROKEN_OFF.search(line):
         return Found("", Outcome.NO_ANSWER, "the last line breaks off")
     choice = _CHOICE_LINE.match(line)
@@ -150,7 +159,9 @@ def last_of_line(line: str) -> Found:
         return Found(line)
     for pattern in (_BOLD, _FORMULA):
         spans = [
-            m for m in pattern.finditer(line) if re.search(r"\d|\\|^[(*$]*[A-Z][)*$]*$", m.group())
+            match
+            for match in pattern.finditer(line)
+            if _HAS_VALUE.search(match.group()) and not _is_between_prices(match.group())
         ]
         if spans:
             return _checked(line, spans[-1].start(), spans[-1].end(), _inside(spans[-1]))
@@ -164,11 +175,26 @@ def _inside(match: re.Match[str]) -> str:
         text = next(group for group in formula.groups() if group) if formula else text
         return text.split(":")[-1].strip() if re.match(r"[A-Za-z ]{3,}:", text) else text.strip()
     head, equals, last = text.rpartition("=")
-    if equals and not re.fullmatch(
-        r"\s*(?:[A-Za-z]\w?|\\[a-z]+|\([a-z, ]+\)|[a-z]\([a-z]\))\s*", head
-    ):
-        return last.strip()
-    return text
+    if not equals or head.endswith(("<", ">", "!")) or _BARE_HEAD.fullmatch(head):
+        return text
+    is_equation = _PLAIN_NUMBER.fullmatch(head) and re.search(r"(?<!\\)\b[a-z]", last)
+    return text if is_equation else last.strip()
+
+
+def _last_sentence(line: str) -> str:
+    """The last sentence of a line that has a value in it."""
+    ends = [0, *(match.end() for match in _NEXT_SENTENCE.finditer(line)), len(line)]
+    for begin, end in zip(reversed(ends[:-1]), reversed(ends[1:]), strict=True):
+        sentence = line[begin:end]
+        if _HAS_VALUE.search(sentence) and sentence.count("$") % 2 == 0:
+            return line[begin:].strip() if begin == ends[-2] else sentence.strip()
+    return line
+
+
+def _is_between_prices(formula: str) -> bool:
+    """Whether two dollar signs are prices, as in `$10 and he has $20`."""
+    plain = re.sub(r"\\(?:text|begin|end)\{[^{}]*\}|\\[A-Za-z]+", " ", formula)
+    return formula.startswith("$") and len(re.findall(r"[a-z]{3,}", plain)) > 1
 
 
 def _last_number(line: str) -> Found:
