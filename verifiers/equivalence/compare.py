@@ -186,10 +186,8 @@ def _more_telling(gold: Answer, answer: Answer) -> bool:
 
 def _hedge(answer: str, wanted: tuple[Answer, ...], given: tuple[Answer, ...]) -> Result | None:
     """Words that take back or weaken an answer which the ground truth does not have."""
-    if (
-        any(isinstance(item, Words) for item in wanted)
-        or "text" not in answer
-        and not re.search(r"[A-Za-z]{2}", answer)
+    if any(isinstance(item, Words) for item in wanted) or (
+        "text" not in answer and not re.search(r"[A-Za-z]{2}", answer)
     ):
         return None
     plain = re.sub(r"\\(?!text)[A-Za-z]+", " ", words.plain(answer))

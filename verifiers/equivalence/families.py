@@ -154,7 +154,9 @@ def _same(comparer: Comparer, gold: Family, answer: Family) -> Result:
     if len(gold.parameters) != len(answer.parameters):
         return Result(False, STRUCTURE, "another number of parameters")
     if isinstance(gold.body, Collection) or isinstance(answer.body, Collection):
-        if any(isinstance(i, Family) for b in (gold.body, answer.body) for i in getattr(b, "items", ())):
+        if any(
+            isinstance(i, Family) for b in (gold.body, answer.body) for i in getattr(b, "items", ())
+        ):
             return Result.undecided("families of solutions that are not compared")
     lines = _lines(comparer, gold, answer)
     if lines is not None:

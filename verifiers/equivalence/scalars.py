@@ -63,7 +63,9 @@ _UNIT_START = re.compile(
     r"|(?<=[\d}).\s])\s+(?=(?:a|an|per)\s)"
 )
 _LOOSE = re.compile(r"([+-]?[\d.,/^{}\\a-z()* ]*[\d})])\s*([A-Za-z])(?:\^\{?([23])\}?)?\Z")
-_RATE = re.compile(r"([+-]?\d[\d.,]*)\s*((?:[a-zA-Z]{1,3})/(?:[a-zA-Z]{1,3})(?:\^\{?[23]\}?|[23])?)\Z")
+_RATE = re.compile(
+    r"([+-]?\d[\d.,]*)\s*((?:[a-zA-Z]{1,3})/(?:[a-zA-Z]{1,3})(?:\^\{?[23]\}?|[23])?)\Z"
+)
 _MIXED_UNITS = re.compile(
     r"(\d+(?:\.\d+)?)\s*(?:\\text\{\s*)?(hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|days?|feet|"
     r"foot|ft|inch(?:es)?|in|weeks?|years?|months?|pounds?|lbs?|ounces?|oz)(?:\s*\}|\b)\.?"
@@ -291,7 +293,9 @@ def _attached(text: str, match: re.Match[str], rest: str) -> bool:
     """Whether letters stand directly after a number: `72xy` is a product, not 72 of something."""
     if rest.startswith("\\text"):
         return False
-    return match.end() == match.start() and not text[: match.start()].endswith(" ") or len(rest) < 3
+    return (match.end() == match.start() and not text[: match.start()].endswith(" ")) or len(
+        rest
+    ) < 3
 
 
 def _loose_unit(text: str) -> tuple[Node, Unit] | None:

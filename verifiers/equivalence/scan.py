@@ -65,7 +65,9 @@ _TEXT_COMMAND = re.compile(rf"\\(?:{_TEXTS})\s*\{{")
 _RM = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt)(?![A-Za-z])\s*([^{}]*)\}")
 _SPACES = re.compile(r"(?<!\\)\\[,;:> ]|~|\s+")
 _NEGATIVE_SPACE = re.compile(r"\\!\s*")
-_HSPACE = re.compile(r"\\(?:hspace|hskip|vspace|[hv]?phantom|label|tag)\*?\s*(?:\{[^{}]*\}|(?<=m)\s-)")
+_HSPACE = re.compile(
+    r"\\(?:hspace|hskip|vspace|[hv]?phantom|label|tag)\*?\s*(?:\{[^{}]*\}|(?<=m)\s-)"
+)
 _ASCII_RELATION = re.compile(r"<=|=<|>=|=>|!=|==|<>|:=")
 _ASCII_RELATIONS = {
     "<=": "\\le ", "=<": "\\le ", ">=": "\\ge ", "=>": "\\Rightarrow ", "!=": "\\ne ",
@@ -83,11 +85,13 @@ _WRAPPERS = (
 )  # fmt: skip
 _PURE_TEXT = re.compile(r"\\text\{([^{}]*)\}\Z")
 _WORDS = re.compile(r"[^\d\\=+*/^_<>|{}\[\]]*[^\W\d_]{2}[^\d\\=+*/^_<>|{}\[\]]*")
-_BOX = re.compile(r"\\(?:boxed|fbox|ensuremath|mathbf|boldsymbol|bm|pmb|text|mathrm|bf)\s*\{(?=.*\\)")
-_SINGLE = re.compile(
-    r"(?:\A|(?<![\d})\s])) ?\\text\{\s*([A-Za-z])\s*\}(?![\^_A-Za-z/])"
+_BOX = re.compile(
+    r"\\(?:boxed|fbox|ensuremath|mathbf|boldsymbol|bm|pmb|text|mathrm|bf)\s*\{(?=.*\\)"
 )
-_OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}|\A([^{}]*)\\(choose)([^{}]*)\Z")
+_SINGLE = re.compile(r"(?:\A|(?<![\d})\s])) ?\\text\{\s*([A-Za-z])\s*\}(?![\^_A-Za-z/])")
+_OVER = re.compile(
+    r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}|\A([^{}]*)\\(choose)([^{}]*)\Z"
+)
 _CHOSEN = re.compile(
     r"(?:\{\s*\})?\^\s*\{?(\w+)\}?\s*(?:\\text\{([CP])\}|([CP]))\s*_\s*\{?(\w+)\}?"
     r"|\b(\d+)([CP])(\d+)\b"

@@ -94,9 +94,7 @@ def summed(comparer: Comparer, sequence: Dotted) -> Answer | None:
     if rule.last is None:
         ratio = real(rule.step)
         return Scalar(Quotient(rule.first, rest)) if ratio is not None and abs(ratio) < 1 else None
-    return Scalar(
-        Quotient(Sum((rule.first, Negative(Product((rule.last, rule.step))))), rest)
-    )
+    return Scalar(Quotient(Sum((rule.first, Negative(Product((rule.last, rule.step))))), rest))
 
 
 def _dots(sequence: Dotted) -> list[int]:

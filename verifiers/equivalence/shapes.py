@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rlvr.verifiers.equivalence.moments import Clock, Date
@@ -223,3 +224,6 @@ Answer = (
     | Words
     | Opaque
 )
+
+# Reads any answer; given to the parts of the grammar, so that theirs can be read by all of it.
+Read = Callable[[str], Answer]

@@ -51,7 +51,7 @@ from rlvr.verifiers.equivalence.shapes import (
     Words,
 )
 from rlvr.verifiers.equivalence.strictness import Strictness
-from rlvr.verifiers.equivalence.tolerance import rounds_to, within, places
+from rlvr.verifiers.equivalence.tolerance import places, rounds_to, within
 
 SAME = Result(True, STRUCTURE)
 _MAX_MATCHED = 100
@@ -399,8 +399,8 @@ class Comparer:
             case Bracket(), Region():
                 region = to_region(one)
                 return None if region is None else same(region, other)
-            case Collection((Scalar() | Bracket() | Matrix() | Cases() as item,), _), _ if not isinstance(
-                other, Region
+            case Collection((Scalar() | Bracket() | Matrix() | Cases() as item,), _), _ if (
+                not isinstance(other, Region)
             ):
                 return same(item, other)
             case Bracket("[", items, "]"), Collection(_, "list") if len(items) > 2:
