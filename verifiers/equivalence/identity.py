@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from hashlib import blake2b
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from rlvr.verifiers.equivalence.constants import CONJECTURAL_BOUND
@@ -32,6 +33,7 @@ from rlvr.verifiers.equivalence.nodes import (
     Node,
     Operator,
     Power,
+    Quotient,
     free_symbols,
     walk,
 )
@@ -63,9 +65,49 @@ _RANGES: Final = (
 def same_function(gold: Node, answer: Node, limits: Limits) -> Result:
     """Whether two expressions, at least one of them with free variables, are equal."""
     formal = by_fields(gold, answer, limits)
-    if formal is not None:
-        return formal
-    return _by_samples(gold, answer, limits)
+    if formal is None:
+        return _by_samples(gold, answer, limits)
+    if formal.equal and not _defined_somewhere(gold, answer, limits):
+        return Result.undecided("no point found where both are defined", needs_algebra=True)
+    return formal
+
+
+def _defined_somewhere(gold: Node, answer: Node, limits: Limits) -> bool:
+    r"""Whether two formally equal expressions have values at a sample point.
+
+    A part that stands for a function may hide a pole: `1 / (\sin^2 x + \cos^2 x - 1)`.
+    """
+    from rlvr.verifiers.equivalence.enclosure import Enclosure, UnsettledError, Work, precision
+
+    if not any(_may_have_pole(node) for tree in (gold, answer) for node in walk(tree)):
+        return True
+    names = sorted(free_symbols(gold) | free_symbols(answer))
+    work = Work()
+    for point in islice(sample_points(names, Kinds(gold, answer)), 8):
+        try:
+            with precision(_SECOND_PRECISION):
+                balls = {name: _ball(*value) for name, value in point.items()}
+                values = [Enclosure(balls, limits, work=work).value(t) for t in (gold, answer)]
+        except UndefinedError:
+            continue
+        except UnsettledError:
+            return True
+        if all(value.is_finite() for value in values):
+            return True
+    return False
+
+
+def _may_have_pole(node: Node) -> bool:
+    """Whether a node can be undefined on a whole region though the fields do not see it."""
+    match node:
+        case Quotient(_, denominator):
+            return any(isinstance(part, Call | Power) for part in walk(denominator))
+        case Power(base, Negative()):
+            return any(isinstance(part, Call) for part in walk(base))
+        case Call("ln" | "log" | "tan" | "cot" | "sec" | "csc" | "gamma", _):
+            return True
+        case _:
+            return False
 
 
 def by_fields(gold: Node, answer: Node, limits: Limits) -> Result | None:

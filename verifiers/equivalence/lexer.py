@@ -70,6 +70,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_MARKED: Final = re.compile(r"\\overline|\\bar|\\overset|\(|\\dot(?!s)")
+_DIFFERENTIALS: Final = re.compile("(?:d[a-z]){2,3}")
 _SIGNS: Final = frozenset("+-*/^_()[]{},|!'=")
 _FUNCTION_INSIDE = re.compile(
     r"(?:a(?:rc)?)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|pi|theta|alpha|beta|lambda|omega"
@@ -175,19 +177,15 @@ def _scientific(raw: str) -> Number:
 def _recurring(raw: str) -> Number:
     whole, _, rest = raw.partition(".")
     dots = re.search(_DOTS, rest)
-    if (
-        "\\overline" in rest
-        or "\\bar" in rest
-        or "(" in rest
-        or "\\dot{" in rest
-        or "\\dot" in rest
-    ):
+    if _MARKED.search(rest):
         fixed = re.match(r"\d*", rest)
         assert fixed is not None
         repeated = re.sub(r"\D", "", rest[fixed.end() :])
         return _repeat(whole, fixed.group(), repeated)
     assert dots is not None
     digits = rest[: dots.start()].strip()
+    if len(digits) > MAX_DIGITS:
+        raise ParseError(f"a number of more than {MAX_DIGITS} digits")
     for length in range(1, len(digits) // 2 + 1):
         period = digits[-length:]
         times = 1
@@ -233,6 +231,7 @@ def word(letters: str) -> tuple[Meaning, ...]:
         if len(rest) <= 2 or _FUNCTION_INSIDE.search(rest):
             before = tuple(("name", c) for c in letters[: inside.start()])
             return before + word(inside.group()) + (word(rest) if rest else ())
-    if len(letters) <= 3 or (len(letters) <= 26 and all(map(str.__lt__, letters, letters[1:]))):
+    ascending = len(letters) <= 26 and all(map(str.__lt__, letters, letters[1:]))
+    if len(letters) <= 3 or ascending or _DIFFERENTIALS.fullmatch(letters):
         return tuple(("name", c) for c in letters)
     raise ParseError(f"the word {letters[:40]!r}")
