@@ -31,7 +31,8 @@ from rlvr.verifiers.equivalence.strictness import DEFAULT, Strictness
 
 MAX_CHARS = 4000
 _EMPTY = re.compile(
-    r"none|(?:there (?:is|are|exists?) )?(?:no|none|empty|the empty) (?:(?:real|integer|such|possible|valid|"
+    r"none|(?:there (?:is|are|exists?) )?(?:no|none|empty|the empty) "
+    r"(?:(?:real|integer|such|possible|valid|"
     r"positive|rational|other)? ?)?(?:solutions?|roots?|values?|set|x|numbers?|integers?|answers?)"
     r"(?: exists?| exist| in .{1,20})?\Z"
 )
@@ -50,14 +51,14 @@ _SET_LETTERS = {
         "positive integer": "Z+",
     }.items()
     for ending in ("", "s")
-}  # fmt: skip  # fmt: skip
-_SHORT_WORDS = frozenset(
+}  # fmt: skip
+_SHORT_WORDS = words.word_set(
     "yes no odd one two six ten all any and red blue out in up even true none east west both"
-    " sun mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec".split()
+    " sun mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec"
 )
-_GREEK = frozenset(
+_GREEK = words.word_set(
     "alpha beta gamma delta epsilon theta lambda mu nu xi pi rho sigma tau phi chi psi omega"
-    " infinity infty oo".split()
+    " infinity infty oo"
 )
 _MATHS_WORDS = re.compile(
     r"(?:\d|\b)(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|theta|alpha|beta|gamma|infty)\b"

@@ -69,10 +69,10 @@ def _value(node: Node, point: Mapping[str, complex]) -> complex:
         case Power(base, exponent):
             return complex(_value(base, point) ** _value(exponent, point))
         case Call("root", (radicand, index)):
-            value, order = _value(radicand, point), _value(index, point)
-            if value.imag == 0 and value.real < 0 and order.imag == 0 and order.real % 2 == 1:
-                return complex(-((-value.real) ** (1 / order.real)))
-            return complex(value ** (1 / order))
+            inner, order = _value(radicand, point), _value(index, point)
+            if inner.imag == 0 and inner.real < 0 and order.imag == 0 and order.real % 2 == 1:
+                return complex(-((-inner.real) ** (1 / order.real)))
+            return complex(inner ** (1 / order))
         case Call("log", (argument, base)):
             return cmath.log(_value(argument, point)) / cmath.log(_value(base, point))
         case Call(name, (argument,)):

@@ -40,7 +40,7 @@ def compare(
     strictness: Strictness = DEFAULT,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Result:
-    """Whether an answer says the same as the ground truth. Total: no text makes it raise.
+    r"""Whether an answer says the same as the ground truth. Total: no text makes it raise.
 
     Args:
         gold: the ground truth, without what surrounds an answer in a response.
@@ -50,7 +50,7 @@ def compare(
 
     >>> compare("1/2", "0.5").equal
     True
-    >>> compare("(1, 2)", r"\\{1, 2\\}").equal
+    >>> compare("(1, 2)", r"\{1, 2\}").equal
     False
     """
     quick = _quick(gold, answer, strictness)

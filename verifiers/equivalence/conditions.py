@@ -39,7 +39,7 @@ from rlvr.verifiers.equivalence.shapes import (
 
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
 _CLOSE = 1e-9
-_MAX_ENDS = 60
+_MAX_ENDS = 24
 
 
 def whole_line() -> Region:

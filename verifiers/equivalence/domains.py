@@ -5,21 +5,29 @@ from __future__ import annotations
 import re
 
 _CLAUSE_CHARS = 160
-_DOMAIN_SET = r"(?:\\mathbb|\\mathbf|\\Bbb|\\text)\s*\{?\s*([ZNRQ])\s*\}?(?:\s*[\^_]\s*\{?\s*(\+|\*|\\ge\s*0|>\s*0|0)\s*\}?)?|([ZN])(?![A-Za-z])"
+_DOMAIN_SET = (
+    r"(?:\\mathbb|\\mathbf|\\Bbb|\\text)\s*\{?\s*([ZNRQ])\s*\}?"
+    r"(?:\s*[\^_]\s*\{?\s*(\+|\*|\\ge\s*0|>\s*0|0)\s*\}?)?|([ZN])(?![A-Za-z])"
+)
 _DOMAIN = re.compile(
     r"(?:\s*[,;:]?\s*(?:\\text\{\s*,?\s*(?:where|for|with|and|such that|"
-    r"for (?:all|any|some|every|each))?\s*,?\s*\}|\b(?:where|for|with)\b(?:\s+(?:all|any|some|every))?)"
+    r"for (?:all|any|some|every|each))?\s*,?\s*\}|\b(?:where|for|with)\b"
+    r"(?:\s+(?:all|any|some|every))?)"
     r"\s*\(?|\s*[,;:(]\s*\(?|\s*\\forall|\s(?=\s*[A-Za-z]\s*\\in))\s*"
     r"([A-Za-z](?:\s*,\s*[A-Za-z])*)\s*\\in\s*(?:" + _DOMAIN_SET + r")\s*\)?\s*\Z"
 )
 _DOMAIN_WORDS = re.compile(
-    r"\s*[,;:]?\s*\(?\s*(?:\\text\{)?\s*,?\s*(?:where|for|with|and|if)?\s*(?:(?:all|any|some|every|each)\s)?\s*\}?\s*"
-    r"(?<![A-Za-z\\])([A-Za-z](?:\s*,\s*[A-Za-z])*)\s*(?:\\text\{)?\s*(?:is|are|be|being|denotes|can be)?\s*"
-    r"(?:(?:an?|any|some|arbitrary|all|the)\s+)*((?:non-?negative|positive|whole|natural|real|arbitrary)\s+)?"
+    r"\s*[,;:]?\s*\(?\s*(?:\\text\{)?\s*,?\s*(?:where|for|with|and|if)?\s*"
+    r"(?:(?:all|any|some|every|each)\s)?\s*\}?\s*"
+    r"(?<![A-Za-z\\])([A-Za-z](?:\s*,\s*[A-Za-z])*)\s*(?:\\text\{)?\s*"
+    r"(?:is|are|be|being|denotes|can be)?\s*"
+    r"(?:(?:an?|any|some|arbitrary|all|the)\s+)*"
+    r"((?:non-?negative|positive|whole|natural|real|arbitrary)\s+)?"
     r"(integers?|numbers?|parameters?|constants?|reals?)\s*\}?\s*\)?\s*\Z"
 )
 _DOMAIN_REVERSED = re.compile(
-    r"\s*[,;:]?\s*\(?\s*(?:\\text\{)?\s*,?\s*(?:where|for|with)\s+(?:(?:an?|any|some|arbitrary|all|every|each)\s+)*"
+    r"\s*[,;:]?\s*\(?\s*(?:\\text\{)?\s*,?\s*(?:where|for|with)\s+"
+    r"(?:(?:an?|any|some|arbitrary|all|every|each)\s+)*"
     r"((?:non-?negative|positive|natural|real)\s+)?(integers?|numbers?)\s*\}?\s*([A-Za-z])\s*\)?\s*\Z"
 )
 _DOMAIN_START = re.compile(r"\s*,\s*([A-Za-z])\s*(\\ge|>)\s*(\d{1,3})\s*\Z")

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rlvr.verifiers.equivalence.approximate import real
@@ -153,11 +154,8 @@ def _same(comparer: Comparer, gold: Family, answer: Family) -> Result:
         return Result(False, STRUCTURE, "another unknown")
     if len(gold.parameters) != len(answer.parameters):
         return Result(False, STRUCTURE, "another number of parameters")
-    if isinstance(gold.body, Collection) or isinstance(answer.body, Collection):
-        if any(
-            isinstance(i, Family) for b in (gold.body, answer.body) for i in getattr(b, "items", ())
-        ):
-            return Result.undecided("families of solutions that are not compared")
+    if _nested(gold.body) or _nested(answer.body):
+        return Result.undecided("families of solutions that are not compared")
     lines = _lines(comparer, gold, answer)
     if lines is not None:
         return lines
@@ -167,6 +165,10 @@ def _same(comparer: Comparer, gold: Family, answer: Family) -> Result:
             return result
     undecided = [result for result in results if result.equal is None]
     return undecided[0] if undecided else Result(False, STRUCTURE, "another family")
+
+
+def _nested(answer: Answer) -> bool:
+    return isinstance(answer, Collection) and any(isinstance(i, Family) for i in answer.items)
 
 
 def _name(answer: Answer) -> str | None:
@@ -192,7 +194,7 @@ def _variants(gold: Family, answer: Family) -> Iterator[Answer]:
                     moved = shift + start
                     values[name] = target if moved == 0 else Sum((target, integer(moved)))
                 else:
-                    body: Answer = map_nodes(answer.body, lambda n, v=values: substitute(n, v))
+                    body: Answer = map_nodes(answer.body, partial(substitute, values=values))
                     yield body
 
 

@@ -33,14 +33,12 @@ def wrong_form(gold: Answer, answer: Answer, strictness: Strictness) -> str:
         if golds and all(map(_plain, golds)) and not all(map(_plain, nodes_of(answer))):
             return "an expression that is left to compute"
     if strictness.form == "no_evaluation":
-        if not _alike(gold, answer):
-            return "written otherwise"
+        return "" if _alike(gold, answer) else "written otherwise"
     elif strictness.form == "simplified":
-        if not all(map(_simplified, nodes_of(answer))):
-            return "not simplified"
+        return "" if all(map(_simplified, nodes_of(answer))) else "not simplified"
     elif strictness.form == "factored":
-        if sum(map(_factors, nodes_of(answer))) < sum(map(_factors, nodes_of(gold))):
-            return "not factored"
+        enough = sum(map(_factors, nodes_of(answer))) >= sum(map(_factors, nodes_of(gold)))
+        return "" if enough else "not factored"
     return ""
 
 

@@ -14,20 +14,21 @@ _HALVES = {
     "noon": "p", "midnight": "a", "in the morning": "a", "in the afternoon": "p",
     "in the evening": "p", "at night": "p",
 }  # fmt: skip
+_MONTH_NAMES = (
+    "january february march april may june july august september october november december"
+)
+_DAY_NAMES = "monday tuesday wednesday thursday friday saturday sunday"
 _MONTHS = {
     name[:length]: number
-    for number, name in enumerate(
-        "january february march april may june july august september october november"
-        " december".split(),
-        start=1,
-    )
+    for number, name in enumerate(_MONTH_NAMES.split(), start=1)
     for length in {3, len(name)}
 } | {"sept": 9}
-_DAYS = {
-    name[:length]: name
-    for name in "monday tuesday wednesday thursday friday saturday sunday".split()
-    for length in {3, len(name)}
-} | {"tues": "tuesday", "thur": "thursday", "thurs": "thursday", "weds": "wednesday"}
+_DAYS = {name[:length]: name for name in _DAY_NAMES.split() for length in {3, len(name)}} | {
+    "tues": "tuesday",
+    "thur": "thursday",
+    "thurs": "thursday",
+    "weds": "wednesday",
+}
 _ISO = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})\Z")
 _SLASHED = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|\d{2})\Z")
 _ORDINAL = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?\Z")

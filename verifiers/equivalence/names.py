@@ -1,4 +1,4 @@
-r"""What may stand before `=` as a mere name: `x`, `a_1`, `f(x)`, `m\angle A`, `\text{Area}`, `AB`."""
+r"""What may stand before `=` as a mere name: `x`, `a_1`, `f(x)`, `m\angle A`, `\text{Area}`."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ def same_quantity(comparer: Comparer, gold: Scalar, answer: Scalar) -> Result:
 def _read(scalar: Scalar, other: Scalar) -> tuple[Node, Unit | None]:
     """A node and its unit; a letter counts as a unit where the other side has one like it."""
     unit = scalar.unit if scalar.unit is None or not scalar.unit.filler else None
-    if unit is None and scalar.loose_unit is not None and other.unit is not None:
-        if scalar.loose_unit[1].dimension == other.unit.dimension:
-            return scalar.loose_unit
+    loose = scalar.loose_unit
+    if unit is None and loose is not None and other.unit is not None:
+        return loose if loose[1].dimension == other.unit.dimension else (scalar.node, unit)
     return scalar.node, unit
 
 

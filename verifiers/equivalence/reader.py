@@ -55,11 +55,13 @@ from rlvr.verifiers.equivalence.tolerance import rounds_to
 _MAX_DEPTH = 8
 _MAX_PARTS = 200
 _ALL_EXCEPT = re.compile(
-    r"(?:\\text\{)?\s*(?:all|any|every|the set of all)?\s*(?:real|x)\s*(?:numbers?|values?)?(?:\s*x)?"
-    r"\s*,?\s*(?:except|excluding|other than|but|not equal to|where|such that)(?:\s*for)?\s*\}?\s*(.+)\Z"
+    r"(?:\\text\{)?\s*(?:all|any|every|the set of all)?\s*(?:real|x)\s*(?:numbers?|values?)?"
+    r"(?:\s*x)?\s*,?\s*(?:except|excluding|other than|but|not equal to|where|such that)"
+    r"(?:\s*for)?\s*\}?\s*(.+)\Z"
 )
 _NUMBER_SETS = re.compile(
-    r"\\(?:mathbb|mathbf|Bbb|text)\s*\{?\s*([RZNQC])\s*\}?(?:\^\s*\{?\s*([+*-])\s*\}?|_\s*\{?\s*([+]|>\s*0|\\ge\s*0)\s*\}?)?\Z"
+    r"\\(?:mathbb|mathbf|Bbb|text)\s*\{?\s*([RZNQC])\s*\}?"
+    r"(?:\^\s*\{?\s*([+*-])\s*\}?|_\s*\{?\s*([+]|>\s*0|\\ge\s*0)\s*\}?)?\Z"
 )
 _ANGLES = re.compile(r"<\s*([^<>=]*,[^<>=]*)>\Z")
 _NESTED = re.compile(r"\{\s*\{[^\\]*\}\s*\}\Z")
@@ -219,7 +221,7 @@ class Reader:
         return Opaque(text, "an approximation that is not one")
 
     def _plus_minus(self, text: str) -> Answer:
-        """Both signs; several signs go together, `\\mp` the other way round."""
+        r"""Both signs; several signs go together, `\\mp` the other way round."""
         items = [self.read(variant) for variant in both_signs(text)]
         opaque = next((item for item in items if isinstance(item, Opaque)), None)
         return opaque or Collection(flat(items), "list")
@@ -262,13 +264,10 @@ class Reader:
             if total is None or other is None:
                 return Opaque(text, "sets that are not understood")
             if joint == "minus":
-                outside = complement_point(other)
-                combined = (
-                    None if isinstance(outside, Opaque) else combine_regions(total, outside, "and")
-                )
+                rest = complement_point(other)
+                total = combine_regions(total, rest, "and") if isinstance(rest, Region) else None
             else:
-                combined = combine_regions(total, other, "and" if joint == "cap" else "or")
-            total = combined
+                total = combine_regions(total, other, "and" if joint == "cap" else "or")
         return total or Opaque(text, "sets that are not understood")
 
     def _family(self, read: Read, text: str) -> Answer | None:

@@ -33,7 +33,8 @@ _BASED = re.compile(
     r"\s*_\s*\{?\s*\(?\s*(?:\\text\{\s*)?(\d{1,2}|[a-z]+)(?:\s*\})?\s*\)?\s*\}?\Z"
 )
 _BASE_WORDS = re.compile(
-    r"(-?)([0-9A-Fa-f]+)\s*,?\s*\(?\s*(?:\\text\{\s*)?\(?(?:in )?base[- ]?\}?\s*\$?(\d{1,2}|[a-z]+)\)?\s*\}?\)?\Z"
+    r"(-?)([0-9A-Fa-f]+)\s*,?\s*\(?\s*(?:\\text\{\s*)?\(?(?:in )?base[- ]?\}?\s*\$?"
+    r"(\d{1,2}|[a-z]+)\)?\s*\}?\)?\Z"
 )
 _BASE_PREFIX = re.compile(r"(-?)0([bBoOxX])([0-9A-Fa-f]+)\Z")
 _BASE_NAMES = {
@@ -73,9 +74,9 @@ _MIXED_UNITS = re.compile(
 _MIXED_JOINT = re.compile(r"(?:\s|,|and|\\text\{\s*,?\s*(?:and)?\s*\})*\Z")
 # The symbols that stand for the unit vectors i, j, k.
 VECTORS = ("v_91", "v_92", "v_93")
-_SHORT_NOUNS = frozenset(
+_SHORT_NOUNS = words.word_set(
     "men man day dog cow pig hen car bus egg box pen hat way cup cat ant bag bee can jar kid toy"
-    " set win row per".split()
+    " set win row per"
 )
 _TRIGONOMETRY = re.compile(r"(?:sin|cos|tan|cot|sec|csc|cis)")
 _MAX_TRIES = 6

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 _GREEK = {
-    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ϵ": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta", "λ": "lambda", "ν": "nu", "ξ": "xi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "ϕ": "phi", "ψ": "psi", "ω": "omega", "Δ": "Delta", "Φ": "Phi", "Θ": "Theta", "Λ": "Lambda", "Σ": "Sigma", "κ": "kappa", "χ": "chi",
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ϵ": "epsilon",
+    "ζ": "zeta", "η": "eta", "θ": "theta", "λ": "lambda", "ν": "nu", "ξ": "xi", "ρ": "rho",
+    "σ": "sigma", "τ": "tau", "φ": "phi", "ϕ": "phi", "ψ": "psi", "ω": "omega", "Δ": "Delta",
+    "Φ": "Phi", "Θ": "Theta", "Λ": "Lambda", "Σ": "Sigma", "κ": "kappa", "χ": "chi",
 }  # fmt: skip
 _UNICODE = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "＋": "+",
@@ -27,7 +30,8 @@ _UNICODE = {
     "｝": "\\}", "．": ".", "。": ".", "％": "%", "＜": "<", "＞": ">", "∶": ":", "／": "/",
     "…": "\\ldots ", "⋯": "\\ldots ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"',
     "€": "\\euro ", "£": "\\pounds ", "¥": "\\yen ", "℃": "^\\circ\\text{C}",
-    "℉": "^\\circ\\text{F}", "µ": "μ", "∠": "\\angle ", "△": "\\triangle ", "𝑖": "i", "𝑒": "e", "𝑥": "x",
+    "℉": "^\\circ\\text{F}", "µ": "μ", "∠": "\\angle ", "△": "\\triangle ",
+    "𝑖": "i", "𝑒": "e", "𝑥": "x",
     "𝑦": "y", "𝜋": "\\pi ", "∀": "\\forall ", "‰": "\\permil ",
     **{letter: f"\\{name} " for letter, name in _GREEK.items()},
     **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
@@ -45,8 +49,9 @@ _COMMANDS = {
     "dotsc": "\\ldots ", "dotsb": "\\ldots ", "vdots": "\\ldots ", "ldots": "\\ldots ",
     "varnothing": "\\emptyset ", "lbrace": "\\{", "rbrace": "\\}", "vert": "|", "lvert": "|",
     "rvert": "|", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "colon": ":",
-    "vee": "\\lor ", "wedge": "\\land ", "bigcup": "\\cup ", "union": "\\cup ", "degree": "^\\circ ",
-    "degrees": "^\\circ ", "backslash": "\\setminus ", "smallsetminus": "\\setminus ",
+    "vee": "\\lor ", "wedge": "\\land ", "bigcup": "\\cup ", "union": "\\cup ",
+    "degree": "^\\circ ", "degrees": "^\\circ ", "backslash": "\\setminus ",
+    "smallsetminus": "\\setminus ",
     "percent": "\\%", "dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac", "thinspace": " ",
     "left": "", "right": "", "big": "", "Big": "", "bigg": "", "Bigg": "", "bigl": "", "bigr": "",
     "Bigl": "", "Bigr": "", "biggl": "", "biggr": "", "middle": "", "displaystyle": "",

@@ -2,6 +2,7 @@ r"""Sequences with dots: `1, 2, \ldots, n` is arithmetic and ends; `1, 3, 5, \ld
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,8 @@ def same_sequence(comparer: Comparer, gold: Dotted, answer: Dotted) -> Result:
     if gold.joint != answer.joint:
         return Result(False, STRUCTURE, "another kind of sequence")
     if _dots(gold) == _dots(answer) and len(gold.items) == len(answer.items):
-        pairs = zip(gold.items, answer.items, strict=True)
-        results = [comparer.same(g, a) for g, a in pairs if g is not None and a is not None]
+        terms = zip(gold.items, answer.items, strict=True)
+        results = [comparer.same(g, a) for g, a in terms if g is not None and a is not None]
         if all(result.equal for result in results):
             return Result(True, STRUCTURE, "", sum(result.error_bound for result in results))
     first, second = _rule(comparer, gold), _rule(comparer, answer)
@@ -116,7 +117,7 @@ def _rule(comparer: Comparer, sequence: Dotted) -> _Rule | None:
     last = after[-1] if after else None
     for kind in ("arithmetic", "geometric"):
         step = _step(kind, before[0], before[1])
-        runs = [*zip(before, before[1:], strict=False), *zip(after, after[1:], strict=False)]
+        runs = [*itertools.pairwise(before), *itertools.pairwise(after)]
         if all(comparer.expressions(_step(kind, a, b), step).equal for a, b in runs):
             if kind == "geometric" and len(before) < 3:
                 return None

@@ -60,7 +60,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    r"""Several values: `\\{1, 2\\}` (`kind` is `set`) or `1, 2` (`list`); the order says nothing."""
+    r"""Several values: `\{1, 2\}` (`kind` is `set`) or `1, 2` (`list`), in any order."""
 
     items: tuple[Answer, ...]
     kind: str
@@ -123,7 +123,7 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class NumberSet:
-    r"""`\\mathbb{Z}` and its like, by its letter."""
+    r"""`\mathbb{Z}` and its like, by its letter."""
 
     name: str
 

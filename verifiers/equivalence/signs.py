@@ -20,7 +20,7 @@ def both_signs(text: str) -> list[str]:
 
 
 def tuple_signs(parts: list[str]) -> list[list[str]]:
-    r"""The tuples that signs inside one stand for: `(\pm 1, \pm 2)` is four, `(\pm 1, \mp 2)` two."""
+    r"""The tuples that one with signs is: `(\pm 1, \pm 2)` four, `(\pm 1, \mp 2)` two."""
     signed = [index for index, part in enumerate(parts) if PLUS_MINUS.search(part)]
     if not signed:
         return [parts]

@@ -7,6 +7,7 @@ the whole undecided. A fragment is never compared in place of a whole.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from rlvr.verifiers.equivalence import families, moments, sequences
 from rlvr.verifiers.equivalence.approximate import approximate
@@ -14,14 +15,13 @@ from rlvr.verifiers.equivalence.conditions import (
     as_inequality,
     combine_regions,
     complement_point,
-    to_region,
 )
-from rlvr.verifiers.equivalence.equations import solutions_of
 from rlvr.verifiers.equivalence.expressions import (
     same_equation,
     same_expression,
     same_inequality,
 )
+from rlvr.verifiers.equivalence.mixed import as_equation, one_sided
 from rlvr.verifiers.equivalence.nodes import Negative, Node, Quotient, Sum, Symbol, free_symbols
 from rlvr.verifiers.equivalence.quantities import same_quantity
 from rlvr.verifiers.equivalence.result import STRUCTURE, Limits, Result
@@ -52,45 +52,10 @@ from rlvr.verifiers.equivalence.shapes import (
 )
 from rlvr.verifiers.equivalence.strictness import Strictness
 from rlvr.verifiers.equivalence.tolerance import places, rounds_to, within
+from rlvr.verifiers.equivalence.verdicts import SAME, all_of, different
 
-SAME = Result(True, STRUCTURE)
 _MAX_MATCHED = 100
 _MAX_EXPRESSIONS = 500
-
-
-def different(reason: str = "") -> Result:
-    """Settled: not equal."""
-    return Result(False, STRUCTURE, reason)
-
-
-def all_of(results: Iterable[Result]) -> Result:
-    """Equal if all are; stops at the first that is not."""
-    tier, bound = STRUCTURE, 0.0
-    waiting: Result | None = None
-    count = 0
-    for result in results:
-        count += 1
-        if result.equal is False:
-            return result
-        if result.equal is None:
-            waiting = result
-        tier, bound = result.tier, min(1.0, bound + result.error_bound)
-    if waiting is not None:
-        return waiting
-    return Result(True, tier if count == 1 else STRUCTURE, "", bound)
-
-
-def any_of(results: Iterable[Result]) -> Result:
-    """Equal if one is; stops at the first that is."""
-    last: Result | None = None
-    waiting: Result | None = None
-    for result in results:
-        if result.equal:
-            return result
-        if result.equal is None:
-            waiting = result
-        last = last or result
-    return waiting or last or different()
 
 
 class Comparer:
@@ -224,10 +189,13 @@ class Comparer:
             plain = answer if gold.parameters else gold
             if plain.name == "y":
                 return self._values(gold, answer)
-        first, second = _as_equation(gold), _as_equation(answer)
-        if first is not None and second is not None:
-            if free_symbols(first.right) or free_symbols(second.right):
-                return self.equation(first, second)
+        first, second = as_equation(gold), as_equation(answer)
+        if (
+            first is not None
+            and second is not None
+            and (free_symbols(first.right) or free_symbols(second.right))
+        ):
+            return self.equation(first, second)
         return different(f"{answer.name}, not {gold.name}")
 
     def _values(self, gold: Named, answer: Named) -> Result:
@@ -237,7 +205,7 @@ class Comparer:
         pairs += [(value, answer.values[-1]) for value in gold.values[:-1]]
         result = all_of(self.same(g, a) for g, a in pairs)
         if result.equal is False and not gold.parameters:
-            first, second = _as_equation(gold), _as_equation(answer)
+            first, second = as_equation(gold), as_equation(answer)
             if first is not None and second is not None and gold.name in free_symbols(first.right):
                 return self.equation(first, second)
         return result
@@ -361,129 +329,22 @@ class Comparer:
             for g, a in zip(gold.items[1:], answer.items[1:], strict=True)
         )
 
-    # Two shapes.
-
     def _mixed(self, gold: Answer, answer: Answer) -> Result:
         for one, other, turned in ((gold, answer, False), (answer, gold, True)):
-            rule = self._one_sided(one, other, turned)
+            rule = one_sided(self, one, other, turned)
             if rule is not None:
                 return rule
         return different("answers of another kind")
 
-    def _one_sided(self, one: Answer, other: Answer, turned: bool) -> Result | None:
-        """The rule of a pair, whichever of the two comes first; None where this order has none."""
 
-        def same(first: Answer, second: Answer) -> Result:
-            return self.same(second, first) if turned else self.same(first, second)
-
-        match one, other:
-            case Named(), Equation():
-                return self._named_equation(one, other, same)
-            case Equation(), Collection() | Named() | Scalar() if self.strictness.solve_equations:
-                return solutions_of(self, one, other)
-            case Named(), Group() | System() | Inequality() | Congruence():
-                return None
-            case Named(), Region() if one.name is not None:
-                region = to_region(one)
-                value = one.values[-1]
-                if isinstance(value, Bracket | Region | Collection) and len(one.values) == 1:
-                    return same(value, Region(None, other.spans))
-                return same(region, other) if region else None
-            case Named(), _:
-                return self._named_value(one, other, same)
-            case Group(), Bracket():
-                return self._group_tuple(one, other, same)
-            case Collection(items, _), Region() if not items or _plain(items):
-                region = to_region(one)
-                return None if region is None else same(region, other)
-            case Bracket(), Region():
-                region = to_region(one)
-                return None if region is None else same(region, other)
-            case Collection((Scalar() | Bracket() | Matrix() | Cases() as item,), _), _ if (
-                not isinstance(other, Region)
-            ):
-                return same(item, other)
-            case Bracket("[", items, "]"), Collection(_, "list") if len(items) > 2:
-                return same(Collection(items, "list"), other)
-            case Dotted(_, "+"), Scalar():
-                total = sequences.summed(self, one)
-                return None if total is None else same(total, other)
-            case Dotted(), Collection():
-                terms = sequences.written_out(self, one)
-                return None if terms is None else same(terms, other)
-            case Matrix(rows), Bracket():
-                return self._matrix_bracket(rows, other, same)
-            case Ratio((above, below)), Scalar() if self.strictness.ratios == "fraction":
-                return same(Scalar(Quotient(above, below)), other)
-            case Inequality(), Region() if (converted := as_inequality(other)) is not None:
-                result = same(one, converted)
-                if result.equal or not self.strictness.solve_equations:
-                    return result
-                return solutions_of(self, one, other)
-            case Inequality(), Region() if self.strictness.solve_equations:
-                return solutions_of(self, one, other)
-            case Congruence(), Scalar() | Collection():
-                return None
-        return None
-
-    def _named_equation(
-        self, one: Named, other: Equation, same: Callable[[Answer, Answer], Result]
-    ) -> Result | None:
-        equation = _as_equation(one)
-        if equation is not None:
-            result = same(equation, other)
-            if result.equal or not self.strictness.solve_equations:
-                return result
-        if self.strictness.solve_equations:
-            return solutions_of(self, other, one)
-        return None
-
-    def _named_value(
-        self, one: Named, other: Answer, same: Callable[[Answer, Answer], Result]
-    ) -> Result:
-        formula = not one.parameters and one.name in ("x", "y", "z", "w")
-        if formula and not self.strictness.rhs_only and symbols_of(one.values[-1]):
-            return different("the right-hand side only")
-        return all_of(same(value, other) for value in one.values)
-
-    def _group_tuple(
-        self, one: Group, other: Bracket, same: Callable[[Answer, Answer], Result]
-    ) -> Result | None:
-        """`x = 1, y = 2` as `(1, 2)`: by the order of the alphabet."""
-        if len(one.items) != len(other.items) or other.opening not in ("(", "\\langle"):
-            return None
-        ordered = sorted(one.items, key=lambda item: item.name or "")
-        results = (same(n.values[-1], v) for n, v in zip(ordered, other.items, strict=True))
-        return all_of(results)
-
-    def _matrix_bracket(
-        self,
-        rows: tuple[tuple[Answer, ...], ...],
-        other: Bracket,
-        same: Callable[[Answer, Answer], Result],
-    ) -> Result | None:
-        nested = [item for item in other.items if isinstance(item, Bracket)]
-        if len(nested) == len(other.items):
-            return same(Matrix(rows), Matrix(tuple(item.items for item in nested)))
-        if not self.strictness.vector_style:
-            return different("another style of vectors")
-        if len(rows) == 1:
-            cells = rows[0]
-        elif all(len(row) == 1 for row in rows):
-            cells = tuple(row[0] for row in rows)
-        else:
-            return None
-        return same(Bracket(other.opening, cells, other.closing), other)
-
-
-_RULES: dict[type, Callable[[Comparer, Answer, Answer], Result]] = {
+_RULES: dict[type, Callable[[Comparer, Any, Any], Result]] = {
     Scalar: Comparer._scalars, Equation: Comparer._equations, Named: Comparer._named,
     Group: Comparer._groups, Collection: Comparer._collections, Bracket: Comparer._brackets,
     Matrix: Comparer._matrices, Region: Comparer._regions, Inequality: Comparer._inequalities,
     System: Comparer._systems, NumberSet: Comparer._number_sets, Family: Comparer._families,
     Congruence: Comparer._congruences, Dotted: Comparer._dotted, Cases: Comparer._cases,
     Ratio: Comparer._ratios,
-}  # type: ignore[dict-item]  # fmt: skip
+}  # fmt: skip
 
 
 def _likeliest(wanted: Answer, parts: Sequence[Answer]) -> Iterable[int]:
@@ -496,10 +357,6 @@ def _likeliest(wanted: Answer, parts: Sequence[Answer]) -> Iterable[int]:
         other = approximate(part.node) if isinstance(part, Scalar) else None
         distance.append((float("inf") if other is None else abs(other - value), index))
     return [index for _, index in sorted(distance)]
-
-
-def _plain(items: tuple[Answer, ...]) -> bool:
-    return all(isinstance(item, Scalar) for item in items)
 
 
 def _same_brackets(gold: Bracket, answer: Bracket, vector_style: bool) -> bool:
@@ -520,16 +377,6 @@ def _same_moment(gold: Moment, answer: Moment, bare: bool) -> Result:
 
 def _zero(equation: Equation) -> Node:
     return Sum((equation.left, Negative(equation.right)))
-
-
-def _as_equation(named: Named) -> Equation | None:
-    """`y = 2x` as an equation; None where the name or a value is none of an equation."""
-    if named.name is None or len(named.values) != 1 or named.parameters:
-        return None
-    value = named.values[0]
-    if not isinstance(value, Scalar) or (value.unit is not None and not value.unit.filler):
-        return None
-    return Equation(Symbol(named.name), value.node)
 
 
 def _renamed(named: Named, old: tuple[str, ...], new: tuple[str, ...]) -> Named:

@@ -24,20 +24,19 @@ def rational(node: Node) -> Fraction | None:
         case Number(value):
             return value
         case Negative(operand):
-            value = rational(operand)
-            return None if value is None else -value
+            inner = rational(operand)
+            return None if inner is None else -inner
         case Sum(terms):
             values = [rational(term) for term in terms]
-            return (
-                None if None in values else sum((v for v in values if v is not None), Fraction(0))
-            )
+            kept = [part for part in values if part is not None]
+            return sum(kept, Fraction(0)) if len(kept) == len(values) else None
         case Product(factors):
             product = Fraction(1)
             for factor in factors:
-                value = rational(factor)
-                if value is None:
+                part = rational(factor)
+                if part is None:
                     return None
-                product *= value
+                product *= part
             return product
         case Quotient(numerator, denominator):
             above, below = rational(numerator), rational(denominator)

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
+from rlvr.verifiers.equivalence.words import word_set
+
 _F = Fraction
+_ONE = Fraction(1)
 # name: (dimension, factor to the base unit). Bases: m, kg, s, A, K, mol, cd, bit, rad, and money.
 _BASE: dict[str, tuple[dict[str, int], Fraction]] = {
     "m": ({"m": 1}, _F(1)), "g": ({"kg": 1}, _F(1, 1000)), "s": ({"s": 1}, _F(1)),
@@ -24,8 +27,9 @@ _BASE: dict[str, tuple[dict[str, int], Fraction]] = {
     "F": ({"kg": -1, "m": -2, "s": 4, "A": 2}, _F(1)), "T": ({"kg": 1, "s": -2, "A": -1}, _F(1)),
     "ohm": ({"kg": 1, "m": 2, "s": -3, "A": -2}, _F(1)), "Hz": ({"s": -1}, _F(1)),
     "eV": ({"kg": 1, "m": 2, "s": -2}, _F(1602176634, 10**28)),
-    "cal": ({"kg": 1, "m": 2, "s": -2}, _F(4184, 1000)), "Wh": ({"kg": 1, "m": 2, "s": -2}, _F(3600)),
-    "b": ({"bit": 1}, _F(1)), "B": ({"bit": 1}, _F(8)), "bar": ({"kg": 1, "m": -1, "s": -2}, _F(10**5)),
+    "cal": ({"kg": 1, "m": 2, "s": -2}, _F(4184, 1000)),
+    "Wh": ({"kg": 1, "m": 2, "s": -2}, _F(3600)), "b": ({"bit": 1}, _F(1)),
+    "B": ({"bit": 1}, _F(8)), "bar": ({"kg": 1, "m": -1, "s": -2}, _F(10**5)),
     "pc": ({"m": 1}, _F(30856775814913673)),
 }  # fmt: skip
 _PREFIXES = {
@@ -90,7 +94,7 @@ _LONG_PREFIXES = {
 # A letter alone is a unit only where it stands in \text{}, or the other side has that unit.
 LONE = frozenset("mgshldtcAKLNJWVCFTBb")
 # Words after a number that make it something else, or take it back.
-NOT_UNITS = frozenset(
+NOT_UNITS = word_set(
     "or and is not isn wrong incorrect if but maybe perhaps to no half squared cubed sqrt sin cos"
     " tan cot sec csc log ln exp pi mod choose plus minus times over base factorial otherwise for"
     " when where less more least most about approximately unless even odd false true undefined nan"
@@ -98,12 +102,12 @@ NOT_UNITS = frozenset(
     " sinh cosh tanh arcsin arccos arctan lg gcd lcm max min floor ceil abs sum lim int frac"
     " cdot mu sigma phi omega delta epsilon rho tau psi chi kappa eta zeta nu xi else then arg"
     " between either neither never cannot guess wait correct answer unknown unsure except from"
-    " am pm hundred thousand million billion trillion dozen percent negative positive".split()
+    " am pm hundred thousand million billion trillion dozen percent negative positive"
 )
 # Words that count without saying what.
-_FILLERS = frozenset(
+_FILLERS = word_set(
     "unit units total altogether each apiece points point of the a an in all left remaining long"
-    " tall wide high old away exactly only".split()
+    " tall wide high old away exactly only"
 )
 _MAX_UNIT_CHARS = 120
 
@@ -121,7 +125,7 @@ class Unit:
     """
 
     dimension: tuple[tuple[str, int], ...] = ()
-    factor: Fraction = _F(1)
+    factor: Fraction = _ONE
     pi: int = 0
     words: tuple[str, ...] = ()
     name: str = ""

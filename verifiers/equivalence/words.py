@@ -5,19 +5,13 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_UNITS = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-        " fifteen sixteen seventeen eighteen nineteen".split()
-    )
-}
-_TENS = {
-    word: 10 * value
-    for value, word in enumerate(
-        "twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2
-    )
-}
+_SMALL_NAMES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+    " sixteen seventeen eighteen nineteen"
+)
+_TEN_NAMES = "twenty thirty forty fifty sixty seventy eighty ninety"
+_UNITS = {word: value for value, word in enumerate(_SMALL_NAMES.split())}
+_TENS = {word: 10 * value for value, word in enumerate(_TEN_NAMES.split(), start=2)}
 _SCALES = {
     "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
     "quadrillion": 10**15,
@@ -57,6 +51,11 @@ _OPTION_WORD = re.compile(
 )
 _SHORT_RATIO = re.compile(r"\s*[A-Za-z]{1,2}(?:\s*:\s*[A-Za-z]{1,2})+\s*\Z")
 _MATHS = re.compile(r"[\d=^_<>+*/|{}\[\]]")
+
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
 
 
 def number(text: str) -> Fraction | None:
@@ -202,7 +201,7 @@ def choices(text: str) -> frozenset[str] | None:
 
 
 def choice_and_text(text: str) -> tuple[str, str] | None:
-    """The letter and the text of `(E) 12`, `E. 12`, `(B) \\text{blue}`; None where it is none."""
+    r"""The letter and the text of `(E) 12`, `E. 12`, `(B) \text{blue}`; None where it is none."""
     inner = _OPTION_WORD.sub("", plain(text)).strip()
     match = _CHOICE_TEXT.match(inner)
     if match is None:
