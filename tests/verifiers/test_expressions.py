@@ -105,6 +105,13 @@ EQUAL = [
     (r"\int_0^1\frac{dx}{1+x^2}", r"\frac\pi4"),
     (r"\frac{d}{dx}x^3", "3x^2"),
     (r"\frac{d}{dx}\sin(x^2)", r"2x\cos(x^2)"),
+    (r"\int_0^1\sqrt x\,dx", r"\frac23"),
+    (r"\int_0^1\int_0^1 xy\,dx\,dy", "1/4"),
+    (r"\int_0^x t^2\,dt", "x^3/3"),
+    (r"(1+x)^{50}-x^{50}", r"\sum_{k=0}^{49}\binom{50}kx^k"),
+    (r"\sin^210^\circ+\sin^280^\circ", "1"),
+    (r"\lceil x\rceil", r"-\lfloor -x\rfloor"),
+    (r"\lfloor\frac n2\rfloor+\lceil\frac n2\rceil", "n"),
     (r"\infty", r"\infty"),
 ]
 
@@ -135,6 +142,8 @@ DIFFERENT = [
     (r"\arcsin(\sin x)", "x"),
     (r"\arctan x+\arctan\frac1x", r"\frac\pi2"),
     (r"\lfloor x\rfloor", "x"),
+    (r"\lceil x\rceil", r"\lfloor x\rfloor+1"),
+    (r"\sqrt{(x-100)^2}", "x-100"),
     (r"\overline{z}", "z"),
     ("f(x)", "f(y)"),
     ("f(x)", "g(x)"),

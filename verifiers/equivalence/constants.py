@@ -8,7 +8,8 @@ r"""Two constants: balls tell them apart; fields, separation bounds and precisio
   subexpression. The last is no proof. It rests on the uniformity conjecture (D. Richardson, "How to
   recognize zero", 1997): a nonzero expression of length N is not smaller than about 10^-(1.3 N);
   known exceptions fall short of it by a factor, not by an order of magnitude. Expressions of more
-  than 150 nodes are not joined that way.
+  than 150 nodes are not joined that way. Definite integrals are dear at high precision: `96 + 4 s`
+  bits count there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from rlvr.verifiers.equivalence.exact import UndefinedError
 from rlvr.verifiers.equivalence.fields import ERROR_BOUND, Field, SingularError
-from rlvr.verifiers.equivalence.nodes import Node, walk
+from rlvr.verifiers.equivalence.nodes import Node, Operator, walk
 from rlvr.verifiers.equivalence.result import ALGEBRA, IDENTITY, INTERVAL, NONE, Limits, Result
 from rlvr.verifiers.equivalence.separation import separation_bits
 
@@ -84,12 +85,17 @@ def _apart(gold: Node, answer: Node, bits: int, limits: Limits, work: Work) -> b
         return not first.overlaps(second)
 
 
+def _has_integral(tree: Node) -> bool:
+    return any(isinstance(node, Operator) and node.kind == "integral" for node in walk(tree))
+
+
 def _joined(gold: Node, answer: Node, limits: Limits, work: Work) -> Result:
     """Decide about two constants that agree to 64 bits or more."""
     from rlvr.verifiers.equivalence.enclosure import Enclosure, magnitude, precision
 
     separation = separation_bits(gold, answer)
-    bits = 256
+    integral = _has_integral(gold) or _has_integral(answer)
+    bits = 128 if integral else 256
     while True:
         with precision(bits):
             spanned = Enclosure(None, limits, work=work, spans=True)
@@ -103,7 +109,7 @@ def _joined(gold: Node, answer: Node, limits: Limits, work: Work) -> Result:
         agreed = float(bits) if size is None else -size
         if separation is not None and agreed > separation:
             return Result(True, ALGEBRA, "closer than two different algebraic numbers can be")
-        wanted = 512 + 8 * spanned.span
+        wanted = 96 + 4 * spanned.span if integral else 512 + 8 * spanned.span
         if separation is None and agreed >= wanted:
             nodes = sum(1 for tree in (gold, answer) for _ in walk(tree))
             if nodes <= _MAX_CONJECTURAL_NODES:

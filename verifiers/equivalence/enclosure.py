@@ -292,24 +292,25 @@ class Enclosure:
     def _integral(self, node: Operator) -> acb:
         assert node.lower is not None and node.upper is not None
         lower, upper = self.value(node.lower), self.value(node.upper)
-        if self.analytic or not (lower.is_finite() and upper.is_finite()):
+        if not (lower.is_finite() and upper.is_finite()):
             raise UnsettledError("an integral that is not taken numerically")
         failure: list[Exception] = []
-        real, spans = self.real, self.spans
+        real, spans, outer = self.real, self.spans, self.analytic
         self.spans = False
 
         def integrand(z: acb, analytic: bool) -> acb:
-            self.analytic = bool(analytic)
+            # Where the outer integrand must be analytic, all of it must.
+            self.analytic = outer or bool(analytic)
             try:
                 return self._at(node.variable, z, node.body)
             except (UnsettledError, UndefinedError) as error:
                 failure.append(error)
                 return acb(float("nan"))
             finally:
-                self.analytic = False
+                self.analytic = outer
 
         result = acb.integral(
-            integrand, lower, upper, eval_limit=_INTEGRAL_EVALUATIONS, depth_limit=60
+            integrand, lower, upper, eval_limit=_INTEGRAL_EVALUATIONS, depth_limit=ctx.prec
         )
         self.real, self.spans = real, spans
         if any(isinstance(error, UnsettledError) for error in failure):

@@ -32,7 +32,7 @@ class _NotRational(Exception):
 
 
 _ONE: Final = Fraction(1)
-_MAX_VISITS: Final = 50_000
+_MAX_VISITS: Final = 20_000
 
 
 class _State:

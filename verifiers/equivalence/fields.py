@@ -50,7 +50,7 @@ PRIMES: Final = (
 ERROR_BOUND: Final = 1e-15
 _MAX_EXPONENT: Final = 1 << 40
 _MAX_FACTORIAL: Final = 20_000
-_MAX_VISITS: Final = 100_000
+_MAX_VISITS: Final = 20_000
 _ODD_NAMES: Final = "sin tan cot csc asin atan acot acsc sinh tanh coth csch asinh atanh sign"
 _ODD: Final = frozenset(_ODD_NAMES.split())
 _EVEN: Final = frozenset(["cos", "sec", "cosh", "sech", "abs"])
@@ -81,6 +81,7 @@ class Field:
         self.opaque = False
         self.transcendental: set[str] = set()
         self.bound: dict[str, int] = {}
+        self.whole: dict[str, Fraction] = {}
         self.depth = 0
         self.visits = 0
 
@@ -127,6 +128,10 @@ class Field:
             case Operator():
                 return self._operator(node)
 
+    def _exact(self, node: Node) -> Fraction | None:
+        """The rational value of a node, bound variables of finite sums included."""
+        return exact_value(node, self.limits, self.whole)
+
     def _inverse(self, value: int) -> int:
         if value == 0:
             raise SingularError
@@ -150,14 +155,14 @@ class Field:
         match exponent:
             case Negative(operand):
                 return self._inverse(self._power(base, operand))
-            case Sum(terms) if not _is_number(exponent):
+            case Sum(terms) if self._exact(exponent) is None:
                 product = 1
                 for term in terms:
                     product = product * self._power(base, term) % self.prime
                 return product
             case _:
                 pass
-        whole = exact_value(exponent, self.limits)
+        whole = self._exact(exponent)
         if whole is not None:
             if whole.denominator == 1:
                 return self._whole_power(base, whole.numerator)
@@ -200,7 +205,7 @@ class Field:
         return pow(value, power, self.prime)
 
     def _root(self, radicand: Node, index: int) -> int:
-        number = exact_value(Call("root", (radicand, Number(Fraction(index)))), self.limits)
+        number = self._exact(Call("root", (radicand, Number(Fraction(index)))))
         if number is not None:
             return self.value(_number(number))
         return self._part(f"root {index}", self.value(radicand))
@@ -208,13 +213,13 @@ class Field:
     def _call(self, name: str, arguments: tuple[Node, ...]) -> int:
         p = self.prime
         try:
-            number = exact_value(Call(name, arguments), self.limits)
+            number = self._exact(Call(name, arguments))
         except UndefinedError:
             raise SingularError from None
         if number is not None:
             return number.numerator * self._inverse(number.denominator % p) % p
         if name == "root":
-            index = exact_value(arguments[1], self.limits)
+            index = self._exact(arguments[1])
             if index is not None and index.denominator == 1 and index > 0:
                 return self._root(arguments[0], index.numerator)
         if name == "degrees":
@@ -237,7 +242,7 @@ class Field:
 
     def _large_whole(self, name: str, arguments: tuple[Node, ...]) -> int | None:
         """Factorials and binomials of whole numbers that are too large to be built."""
-        numbers = [exact_value(argument, self.limits) for argument in arguments]
+        numbers = [self._exact(argument) for argument in arguments]
         wholes = [n.numerator for n in numbers if n is not None and n.denominator == 1]
         if len(wholes) < len(arguments):
             return None
@@ -254,8 +259,8 @@ class Field:
 
     def _operator(self, node: Operator) -> int:
         if node.kind in ("sum", "product") and node.lower and node.upper and not node.unbounded:
-            first = exact_value(node.lower, self.limits)
-            last = exact_value(node.upper, self.limits)
+            first = self._exact(node.lower)
+            last = self._exact(node.upper)
             if first is not None and last is not None and last - first < self.limits.max_terms:
                 return self._added_up(node, int(first), int(last))
         if node.kind == "derivative":
@@ -287,7 +292,9 @@ class Field:
             self.visits += size
             if self.visits > _MAX_VISITS:
                 return self._part("too long", self.visits)
+            outer, self.whole = self.whole, {**self.whole, node.variable: Fraction(k)}
             term = self._at(node.variable, k % self.prime, node.body)
+            self.whole = outer
             result = (result + term if node.kind == "sum" else result * term) % self.prime
         return result
 
@@ -298,10 +305,6 @@ class Field:
             return self.value(body)
         finally:
             self.bound = outer
-
-
-def _is_number(node: Node) -> bool:
-    return exact_value(node) is not None
 
 
 def _number(value: Fraction) -> Node:

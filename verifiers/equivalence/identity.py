@@ -6,13 +6,13 @@ real (so `\sqrt{x}\sqrt{x}` and `x` are equal, and so are `\ln x^2` and `2 \ln x
 compared at real points with their principal complex values. Variables under `Re`, `Im`, a conjugate
 or an argument, and `z` and `w` beside `i`, are complex. Variables in factorials, binomials,
 greatest common divisors, bounds of sums, and exponents of negative numbers are positive whole
-numbers.
+numbers, and so are `n k m j l N M K` in floors and ceilings.
 
 Two balls that do not meet prove the expressions different. Agreement at four points or more, each
 to 128 bits beyond the size of the numbers that occur, counts as equality: for analytic functions a
 random point is a zero of the difference with probability zero, and the points have 60 random bits.
 With piecewise functions (`|x|`, floors, maxima) all of 24 points over four magnitudes of both signs
-must agree.
+must agree; a third of them are whole or half numbers, where floors jump.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ _WHOLE_FUNCTIONS: Final = frozenset(
     ["factorial", "double_factorial", "binomial", "permutations", "gcd", "lcm", "totient", "mod"]
 )
 _PIECEWISE: Final = frozenset(["abs", "floor", "ceil", "round", "max", "min", "sign", "mod"])
+# Letters that count: whole numbers inside floors and ceilings.
+_COUNTS: Final = frozenset(["n", "k", "m", "j", "l", "N", "M", "K"])
 _COMPLEX_PARTS: Final = frozenset(["re", "im", "conjugate", "arg"])
 _NEEDED: Final = 4
 _FIRST_PRECISION: Final = 64
@@ -156,6 +158,8 @@ class Kinds:
                 if name in _COMPLEX_PARTS:
                     self.complex |= frozenset().union(*map(free_symbols, arguments))
                 self.piecewise |= name in _PIECEWISE
+                if name in ("floor", "ceil", "round"):
+                    self.whole |= frozenset().union(*map(free_symbols, arguments)) & _COUNTS
             case Power(Negative(), exponent):
                 self.whole |= free_symbols(exponent)
             case Operator("sum" | "product", _, _, lower, upper):
@@ -179,6 +183,9 @@ def sample_points(names: list[str], kinds: Kinds) -> Iterator[Point]:
                 continue
             part = Fraction(_random(name, k), 1 << 64)
             real = (low + (high - low) * part) / 1000
+            if kinds.piecewise and k % 3 == 2:
+                # Where floors jump.
+                real = Fraction(round(2 * real), 2 - k % 2)
             imaginary = Fraction(0)
             if name in kinds.complex:
                 imaginary = Fraction(_random(name, k, "i") - (1 << 63), 1 << 62)

@@ -14,7 +14,7 @@ The grammar is the usual one; where people read the same text differently, these
   `h H p q P Q u v y \phi \psi` before a single letter; otherwise `a(b)` is a product.
 - `\sin x y` takes the factors up to a sign, a parenthesis or another function; a slash is part of
   the argument only after `\pi` (`\sin\pi/6`). `\sin(x)^2` and `\sin^2 x` are squares of the sine;
-  `\sin^{-1}` is the inverse.
+  `\sin^{-1}` is the inverse; `\sin^210^\circ` is the square at 10 degrees.
 - `C_n^k` with whole numbers, `C(n, k)`, `_nC_k` and `5C2` are binomial coefficients.
 - `30^\circ` is an angle: `degrees(30)`.
 
@@ -250,6 +250,15 @@ class Parser:
             node = Power(node, self.exponent())
         self.nesting -= 1
         return Negative(node) if negative else node
+
+    def split_digits(self) -> None:
+        r"""Leave one digit of several after the caret of a function: `\sin^210^\circ`."""
+        kind, _, raw, start = self.stream[self.position]
+        if kind == "number" and raw.isdigit() and len(raw) > 1 and self.peek()[0] not in ("(", "{"):
+            digits = [(raw[:1], start), (raw[1:], start + 1)]
+            self.stream[self.position : self.position + 1] = [
+                ("number", _whole(text), text, at) for text, at in digits
+            ]
 
     def postfix(self, exponent: bool = False) -> Node:
         """A primary with factorials and degree signs."""

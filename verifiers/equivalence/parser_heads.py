@@ -287,6 +287,7 @@ def function(parser: Parser, token: Token) -> Node:
             base = parser.group() if parser.kind == "{" else parser.primary(exponent=True)
         elif parser.kind == "^" and power is None:
             parser.position += 1
+            parser.split_digits()
             power = parser.exponent()
     if power is not None and name in _INVERTIBLE and power == nodes.integer(-1):
         name, power = f"a{name}", None
