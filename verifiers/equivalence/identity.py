@@ -6,12 +6,13 @@ real (so `\sqrt{x}\sqrt{x}` and `x` are equal, and so are `\ln x^2` and `2 \ln x
 compared at real points with their principal complex values. Variables under `Re`, `Im`, a conjugate
 or an argument, and `z` and `w` beside `i`, are complex. Variables in factorials, binomials,
 greatest common divisors, bounds of sums, and exponents of negative numbers are positive whole
-numbers, and so are `n k m j l N M K` in floors and ceilings.
+numbers, and so are `n k m j l N M K` in floors, ceilings and
+remainders.
 
 Two balls that do not meet prove the expressions different. Agreement at four points or more, each
 to 128 bits beyond the size of the numbers that occur, counts as equality: for analytic functions a
 random point is a zero of the difference with probability zero, and the points have 60 random bits.
-With piecewise functions (`|x|`, floors, maxima) all of 24 points over four magnitudes of both signs
+With piecewise functions (`|x|`, floors, maxima) all of 24 points over nine magnitudes of both signs
 must agree; a third of them are whole or half numbers, where floors jump.
 """
 
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 Point = dict[str, tuple[Fraction, Fraction]]
 
 _WHOLE_FUNCTIONS: Final = frozenset(
-    ["factorial", "double_factorial", "binomial", "permutations", "gcd", "lcm", "totient", "mod"]
+    ["factorial", "double_factorial", "binomial", "permutations", "gcd", "lcm", "totient"]
 )
 _PIECEWISE: Final = frozenset(["abs", "floor", "ceil", "round", "max", "min", "sign", "mod"])
 # Letters that count: whole numbers inside floors and ceilings.
@@ -62,6 +63,13 @@ _RANGES: Final = (
     (100, 990), (1010, 3000), (-990, -100), (1000, 9000), (-3000, -1010), (3000, 40000),
     (5, 100), (-9000, -1000), (200, 1500), (-40000, -3000), (40000, 900000), (-1500, -200),
 )  # fmt: skip
+# Those of piecewise functions reach further, on both sides.
+_WIDE_RANGES: Final = (
+    (100, 990), (-990, -100), (-9000, -1000), (1000, 9000), (-90000, -9000), (9000, 90000),
+    (1, 100), (-100, -1), (-900000, -90000), (90000, 900000), (-(10**10), -(10**6)),
+    (10**6, 10**10), (1000, 3000),
+)  # fmt: skip
+_MAX_POINTS: Final = 48
 
 
 def same_function(gold: Node, answer: Node, limits: Limits) -> Result:
@@ -140,12 +148,17 @@ class Kinds:
 
     def __init__(self, *trees: Node) -> None:
         self.whole: set[str] = set()
+        # Whole numbers that may be large: not in factorials or bounds of sums.
+        self.large: set[str] = set()
+        small: set[str] = set()
         self.complex: set[str] = set()
         self.piecewise = False
         self.imaginary = False
         for tree in trees:
             for node in walk(tree):
                 self._note(node)
+                small |= _small_numbers(node)
+        self.large -= small
         if self.imaginary:
             self.complex |= {"z", "w"}
         self.complex -= self.whole
@@ -158,7 +171,10 @@ class Kinds:
                 if name in _COMPLEX_PARTS:
                     self.complex |= frozenset().union(*map(free_symbols, arguments))
                 self.piecewise |= name in _PIECEWISE
-                if name in ("floor", "ceil", "round"):
+                if name in ("gcd", "lcm", "totient"):
+                    self.large |= frozenset().union(*map(free_symbols, arguments))
+                if name in ("floor", "ceil", "round", "mod"):
+                    self.large |= frozenset().union(*map(free_symbols, arguments))
                     self.whole |= frozenset().union(*map(free_symbols, arguments)) & _COUNTS
             case Power(Negative(), exponent):
                 self.whole |= free_symbols(exponent)
@@ -172,25 +188,46 @@ class Kinds:
                 pass
 
 
+def _small_numbers(node: Node) -> frozenset[str]:
+    """Variables whose value sets the cost: those in factorials and in bounds of sums."""
+    match node:
+        case Call("factorial" | "double_factorial" | "binomial" | "permutations", _):
+            return free_symbols(node)
+        case Operator("sum" | "product", _, _, lower, upper):
+            return frozenset().union(*(free_symbols(b) for b in (lower, upper) if b is not None))
+        case _:
+            return frozenset()
+
+
 def sample_points(names: list[str], kinds: Kinds) -> Iterator[Point]:
     """Points that the variables' names decide: rational numbers of about 60 bits."""
-    for k in range(24):
+    ranges = _WIDE_RANGES if kinds.piecewise else _RANGES
+    for k in range(_MAX_POINTS):
         point: Point = {}
         for index, name in enumerate(names):
-            low, high = _RANGES[(k * (1 + index % 2) + 5 * index * (k % 3)) % len(_RANGES)]
-            if name in kinds.whole:
-                point[name] = Fraction(1 + _random(name, k) % (9 if k < 6 else 40)), Fraction(0)
-                continue
-            part = Fraction(_random(name, k), 1 << 64)
-            real = (low + (high - low) * part) / 1000
-            if kinds.piecewise and k % 3 == 2:
-                # Where floors jump.
-                real = Fraction(round(2 * real), 2 - k % 2)
             imaginary = Fraction(0)
+            if name in kinds.whole:
+                real = Fraction(1 + _random(name, k) % _most(k, name in kinds.large))
+            else:
+                place = k * (1 + 2 * (index % 2)) + 5 * index * (k % 3)
+                low, high = ranges[place % len(ranges)]
+                real = (low + (high - low) * Fraction(_random(name, k), 1 << 64)) / 1000
+                if kinds.piecewise and k % 3 == 2:
+                    # Where floors jump.
+                    real = Fraction(round(2 * real), 2 - k % 2)
             if name in kinds.complex:
                 imaginary = Fraction(_random(name, k, "i") - (1 << 63), 1 << 62)
             point[name] = real, imaginary
         yield point
+
+
+def _most(k: int, large: bool) -> int:
+    """The largest whole number of the k-th sample."""
+    if k < 6:
+        return 9
+    if large:
+        return 10**6 if k % 2 else 10**3
+    return 200 if k % 8 == 7 else 40
 
 
 def _by_samples(gold: Node, answer: Node, limits: Limits) -> Result:
@@ -206,7 +243,10 @@ def _by_samples(gold: Node, answer: Node, limits: Limits) -> Result:
     needed = _NEEDED_PIECEWISE if kinds.piecewise or kinds.whole else _NEEDED
     points = 24 if needed > _NEEDED else 14
     for k, point in enumerate(sample_points(names, kinds)):
-        if k >= points or (needed == _NEEDED and agreed_real > _NEEDED):
+        if needed == _NEEDED and agreed_real > _NEEDED:
+            break
+        # Few points where both are real: look further.
+        if k >= points and (agreed_real >= needed or agreed_real == 0):
             break
         try:
             outcome, real = _at_point(gold, answer, point, limits, work)
