@@ -56,6 +56,12 @@ _SHORT_WORDS = words.word_set(
     "yes no odd one two six ten all any and red blue out in up even true none east west both"
     " sun mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec"
 )
+_CALL = re.compile(r"[A-Za-z]+\([^()]*\)\Z")
+_TO = re.compile(r"\s*(?:\\text\{\s*to\s*\}|\bto\b)\s*")
+_TO_RATIO = re.compile(r"[\d. ]+(?:(?:\\text\{\s*to\s*\}|\bto\b)[\d. ]+)+\Z")
+_IMAGINARY = re.compile(r"\*?j")
+_ENGINEERING = re.compile(r"[-+\d.() ]*\d\*?j[-+\d.() ]*\Z")
+_MOMENT = re.compile(r"[A-Za-z]{2}|[:/-]|\d[. ]?[ap]\b|\.\d+\.")
 _GREEK = words.word_set(
     "alpha beta gamma delta epsilon theta lambda mu nu xi pi rho sigma tau phi chi psi omega"
     " infinity infty oo"
@@ -92,8 +98,11 @@ def _readings(text: str, strictness: Strictness) -> tuple[Answer, ...]:
     found: list[Answer] = [*_wordy(text, strictness)]
     if found and not any(isinstance(item, Choice | Moment | Scalar) for item in found):
         return tuple(found)
-    joined = _join_thousands(text)
-    for variant in dict.fromkeys((joined, text)):
+    if any(isinstance(item, Choice) and len(item.letters) > 1 for item in found) and (
+        not words.plain(text).isalpha()
+    ):
+        return tuple(found)
+    for variant in dict.fromkeys((_join_thousands(text), _to_ratio(text), _with_i(text), text)):
         reader = Reader(strictness)
         found.append(reader.read(variant))
     if words.is_words(text) and not any(isinstance(item, Words) for item in found):
@@ -111,6 +120,16 @@ def _join_thousands(text: str) -> str:
     return _THOUSANDS.sub(lambda match: match.group(1).replace(",", ""), text)
 
 
+def _to_ratio(text: str) -> str:
+    """`2 to 1` as 2:1."""
+    return _TO.sub(":", text) if "to" in text and _TO_RATIO.match(text) else text
+
+
+def _with_i(text: str) -> str:
+    """`3+4j` as 3+4i, where no other letter stands."""
+    return _IMAGINARY.sub("i", text) if _ENGINEERING.match(text) else text
+
+
 def _wordy(text: str, strictness: Strictness) -> list[Answer]:
     """Choices, times, dates, numbers in words, and words."""
     found: list[Answer] = []
@@ -123,7 +142,7 @@ def _wordy(text: str, strictness: Strictness) -> list[Answer]:
         found.append(Choice(frozenset(beside[0]), beside[1]))
         return found
     plain = words.plain(text).strip()
-    if len(plain) <= 60 and "\\" not in plain:
+    if len(plain) <= 60 and "\\" not in plain and _MOMENT.search(plain):
         clock = moments.parse_clock(plain)
         if clock is not None:
             found.append(Moment(clock=clock))
@@ -154,16 +173,16 @@ def _in_words(text: str, plain: str, strictness: Strictness) -> list[Answer]:
             node: Node = Number(abs(value))
             return [Scalar(Negative(node) if value < 0 else node), Words(words.folded(text))]
     bare = "\\text" not in text
+    if bare and _CALL.match(plain):
+        return []
     if lower in ("infinity", "positive infinity", "plus infinity"):
         return [Scalar(INFINITY)]
     if bare and (lower in _GREEK or _MATHS_WORDS.search(lower)):
         return []
     if bare and re.fullmatch(r"[A-Za-z]{2,3}", plain) and lower not in _SHORT_WORDS:
         return []
-    if (
-        bare
-        and re.search(r"\b(?:or|and)\b", plain)
-        and re.fullmatch(r"[A-Za-z](?: ?,? ?(?:or|and)? [A-Za-z])*", plain)
+    if re.search(r"\b(?:or|and)\b", plain) and re.fullmatch(
+        r"[A-Za-z](?: ?,? ?(?:or|and)? [A-Za-z])*", plain
     ):
         return []
     return [Words(words.folded(text))]

@@ -27,9 +27,16 @@ _PLAIN = re.compile(
     r"\$?\s*(?P<sign>[+-]?)(?:(?P<whole>[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?P<decimals>\.[0-9]*)?|(?P<part>\.[0-9]+))\s*\$?\.?\Z"
 )
 _FRACTION = re.compile(
-    r"\$?\s*([+-]?)(?:\\[dtc]?frac\s*\{\s*([+-]?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}|([0-9]+)\s*/\s*([0-9]+))\s*\$?\.?\Z"
+    r"\$?\s*([+-]?)(?:\\[dtc]?frac\s*(?:\{\s*([+-]?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}|([1-9])([1-9]))"
+    r"|([0-9]+)\s*/\s*([0-9]+))\s*\$?\.?\Z"
 )
-_BARE_LOG = re.compile(r"\\log(?![A-Za-z])(?!\s*_)|(?<![A-Za-z\\_])log(?![A-Za-z0-9_])")
+_LOOSE = re.compile(
+    r"\\(?:left|right)(?![A-Za-z])(?!\.)|\s+(?![0-9A-Za-z\s])|(?<![0-9A-Za-z\s\\])\s+"
+)
+_LISTED = re.compile(r"[0-9],\s+[0-9]{3}(?![0-9])|\\text")
+_BARE_LOG = re.compile(
+    r"\\log(?![A-Za-z])(?!\s*_)|(?<![A-Za-z\\_])log(?![A-Za-z0-9_])(?!\s*\([^()]*,)"
+)
 _COMMON_LOG = re.compile(r"\\lg(?![A-Za-z])|(?<![A-Za-z\\_])lg(?![A-Za-z0-9_])")
 _BASES = {"e": ("\\ln ",), "10": ("\\log_{10} ",), "either": ("\\ln ", "\\log_{10} ")}
 
@@ -61,7 +68,7 @@ def compare(
         return Result.undecided(f"an answer of more than {MAX_CHARS:,} characters")
     if not answer or not gold:
         return Result(False, TEXT, "nothing is left of the answer")
-    if gold == answer:
+    if _tight(gold) == _tight(answer):
         return Result(True, TEXT)
     try:
         return _with_logarithms(gold, answer, strictness, limits)
@@ -104,6 +111,14 @@ def _quick(gold: str, answer: str, strictness: Strictness) -> Result | None:
 
 
 @lru_cache(maxsize=8192)
+def _tight(text: str) -> str:
+    """A text without what never changes its meaning: sizes of brackets, spaces beside signs."""
+    if len(text) > _QUICK_CHARS or _LISTED.search(text):
+        return text
+    return _LOOSE.sub("", text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+
+
+@lru_cache(maxsize=8192)
 def _digits(text: str) -> tuple[int, int, int | None] | None:
     """Numerator, denominator (above 0) and decimals of a number in digits, or None."""
     if _INTEGER.match(text):
@@ -117,8 +132,8 @@ def _digits(text: str) -> tuple[int, int, int | None] | None:
     match = _FRACTION.match(text)
     if match is None or (text[0] == "$") != (text.rstrip(".").endswith("$")):
         return None
-    sign, above, below, plain_above, plain_below = match.groups()
-    numerator, denominator = int(above or plain_above), int(below or plain_below)
+    sign, *parts = match.groups()
+    numerator, denominator = (int(part) for part in parts if part is not None)
     if denominator == 0:
         return None
     return (-numerator if sign == "-" else numerator), denominator, None

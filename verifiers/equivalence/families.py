@@ -121,8 +121,11 @@ def _unsaid(comparer: Comparer, gold: Answer, answer: Answer) -> Result | None:
     kinds = (Scalar, Collection, Named)
     if not isinstance(gold, kinds) or not isinstance(answer, kinds):
         return None
-    first, second = symbols_of(gold), symbols_of(answer)
-    if len(first) != 1 or len(second) != 1 or not (first | second) <= _LONE_LETTERS:
+    first = symbols_of(gold)
+    if len(first) != 1 or not first <= _LONE_LETTERS:
+        return None
+    second = symbols_of(answer)
+    if len(second) != 1 or not second <= _LONE_LETTERS:
         return None
     if not _angular(gold) or not _angular(answer):
         return None

@@ -105,11 +105,12 @@ def _one_percent(comparer: Comparer, gold: Node, answer: Node, gold_has: bool) -
 
 def _one_angle(comparer: Comparer, gold: Node, answer: Node, unit: Unit, gold_has: bool) -> Result:
     """Degrees on one side, nothing on the other: the same number, or the same in radians."""
+    if comparer.strictness.degrees_bare:
+        plain = comparer.expressions(gold, answer)
+        if plain.equal:
+            return plain
     factor = Number(unit.factor)
-    radians = comparer.expressions(
+    return comparer.expressions(
         _scaled(gold, factor, 1) if gold_has else gold,
         answer if gold_has else _scaled(answer, factor, 1),
     )
-    if radians.equal or not comparer.strictness.degrees_bare:
-        return radians
-    return comparer.expressions(gold, answer)

@@ -21,7 +21,7 @@ from rlvr.verifiers.equivalence.nodes import (
     Symbol,
     free_symbols,
 )
-from rlvr.verifiers.equivalence.shapes import Answer
+from rlvr.verifiers.equivalence.shapes import Answer, Scalar
 
 _NODES = (
     Number, Constant, Symbol, Negative, Sum, Product, Quotient, Power, Call, Apply, Operator,
@@ -95,6 +95,8 @@ def nodes_of(answer: Any) -> Iterator[Node]:
 
 def symbols_of(answer: Answer) -> frozenset[str]:
     """The free variables of all expressions of an answer."""
+    if isinstance(answer, Scalar):
+        return free_symbols(answer.node)
     found: frozenset[str] = frozenset()
     for node in nodes_of(answer):
         found |= free_symbols(node)

@@ -82,6 +82,7 @@ _FACTORIAL_EQUALS = re.compile(r"(?<=[\d)}\w])!=(?==|\s*\d)")
 _CIRC = re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])\s?|\\circ(?=\s*$)")
 _COMMA_GROUP = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})")
 _BRACED_COMMA = re.compile(r"(?<![A-Za-z])\{\s*([,;.])\s*\}")
+_ASCII_LOG = re.compile(r"(?<![A-Za-z\\])log(2|10)\s*\(")
 _LOG_BASE = re.compile(r"(?<=log)_\s*(\d) (?=\d)")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _WRAPPERS = (
@@ -133,6 +134,8 @@ def clean(text: str) -> str:
         text = _CHOSEN.sub(_chosen, text)
     if "U" in text:
         text = _CUP.sub(r" \\cup ", text)
+    if "log" in text:
+        text = _ASCII_LOG.sub(r"\\log_{\1}(", text)
     if "10" in text:
         text = _TIMES.sub(r" \\times ", text)
     if "\\" in text or "~" in text or "%" in text:

@@ -131,8 +131,9 @@ def _fraction(words: list[str]) -> Fraction | None:
     below = _ORDINAL_PARTS.get(last) or _ORDINAL_PARTS.get(last.removesuffix("s"))
     if below is None:
         return None
-    if len(words) == 1:
-        return Fraction(1, below) if last in ("half", "quarter") else None
+    if len(words) == 1 or (len(words) == 2 and words[0] in ("a", "an")):
+        single = len(words) == 2 or last in ("half", "quarter")
+        return Fraction(1, below) if single and last in _ORDINAL_PARTS else None
     if "and" in words[:-1]:
         split = len(words) - 1 - words[::-1].index("and")
         count = words[split + 1 : -1]
@@ -192,6 +193,8 @@ def is_words(text: str) -> bool:
 def choices(text: str) -> frozenset[str] | None:
     """The letters of a choice: `A`, `(A)`, `A, C`, `A and C`; None where it is none."""
     inner = _OPTION_WORD.sub("", plain(text)).strip()
+    if inner.startswith("\\{") and inner.endswith("\\}"):
+        inner = inner[2:-2].strip()
     single = _SINGLE_CHOICE.match(inner)
     if single:
         return frozenset(single.group(1))
