@@ -32,6 +32,7 @@ class _NotRational(Exception):
 
 
 _ONE: Final = Fraction(1)
+_MAX_LOGARITHM_BITS: Final = 100_000
 _MAX_VISITS: Final = 20_000
 
 
@@ -274,7 +275,10 @@ def _logarithm(value: Fraction, base: Fraction) -> Fraction:
     if value == 1:
         return Fraction(0)
     guess = Fraction(_log2(value) / _log2(base)).limit_denominator(64)
-    if abs(guess.numerator) > 4000 or value**guess.denominator != base**guess.numerator:
+    sizes = _bits(value) * guess.denominator, _bits(base) * abs(guess.numerator)
+    if max(sizes) > _MAX_LOGARITHM_BITS:
+        raise _NotRational
+    if value**guess.denominator != base**guess.numerator:
         raise _NotRational
     return guess
 

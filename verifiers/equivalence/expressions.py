@@ -1,6 +1,7 @@
 r"""Whether two expressions are equal: `same_expression`, `same_equation`, `same_inequality`.
 
-The tiers, each bounded, in their order: exact rational arithmetic (`exact`); for constants
+The tiers, each bounded, in their order: exact rational arithmetic (`exact`); trees that are alike
+(`structure`); for constants
 `constants`, for expressions with free variables `identity`; `symbolic` last, and only where
 `Limits.algebra` allows it. All are symmetric. Expressions without a value (`0/0`, `\ln 0`, nan,
 infinity in arithmetic) equal nothing, themselves included; an infinity alone equals itself.
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from rlvr.verifiers.equivalence.exact import UndefinedError, exact_value
+from rlvr.verifiers.equivalence.giants import is_entire
 from rlvr.verifiers.equivalence.nodes import (
     INFINITY,
     Negative,
@@ -30,6 +32,7 @@ from rlvr.verifiers.equivalence.result import (
 )
 
 _EQUAL: Final = Result(True, EXACT)
+_ALIKE: Final = Result(True, STRUCTURE)
 _DIFFERENT: Final = Result(False, EXACT, "the values differ")
 _TOO_DEEP: Final = Result.undecided("nested too deep")
 
@@ -61,6 +64,8 @@ def _same(gold: Node, answer: Node, limits: Limits) -> Result:
         return Result(False, EXACT, f"undefined: {error}")
     if first is not None and second is not None:
         return _EQUAL if first == second else _DIFFERENT
+    if gold == answer and is_entire(gold):
+        return _ALIKE
     infinite = _infinity(gold), _infinity(answer)
     if any(infinite):
         return Result(infinite[0] == infinite[1], STRUCTURE, "infinity")

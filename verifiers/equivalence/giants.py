@@ -17,6 +17,7 @@ from rlvr.verifiers.equivalence.nodes import (
     Constant,
     Node,
     Number,
+    Operator,
     Power,
     Product,
     Quotient,
@@ -25,6 +26,7 @@ from rlvr.verifiers.equivalence.nodes import (
 )
 from rlvr.verifiers.equivalence.result import INTERVAL, STRUCTURE, Limits, Result
 
+_MAX_BASE_BITS: Final = 100
 _MAX_LOGARITHMS: Final = 4
 _MAX_LOGARITHM_NODES: Final = 2000
 _ENTIRE: Final = frozenset(["root", "abs", "floor", "ceil", "round", "sin", "cos", "max", "min"])
@@ -47,7 +49,11 @@ def is_entire(node: Node) -> bool:
         match part:
             case Quotient(_, denominator) if not is_tower(denominator):
                 return False
-            case Power(base, _) if not is_tower(base):
+            case Power(base, exponent) if not is_tower(base) and not (
+                isinstance(exponent, Number) and exponent.value > 0
+            ):
+                return False
+            case Constant("undefined" | "infinity") | Operator():
                 return False
             case Call(name, arguments) if name not in _ENTIRE and not all(map(is_tower, arguments)):
                 return False
@@ -101,6 +107,8 @@ def _perfect_power(node: Node) -> tuple[Fraction, Node] | None:
     base = exact_value(node.base)
     if base is None or base <= 0 or base == 1 or base.denominator != 1:
         return None
+    if base.numerator.bit_length() > _MAX_BASE_BITS:
+        return base, node.exponent
     for index in range(base.numerator.bit_length(), 1, -1):
         root = exact_value(Call("root", (Number(base), Number(Fraction(index)))))
         if root is not None:

@@ -38,6 +38,7 @@ from rlvr.verifiers.equivalence.vocabulary import (
 )
 
 MAX_CHARACTERS: Final = 20_000
+_MAX_WORD: Final = 40
 
 Token = tuple[str, Any, str, int]
 
@@ -111,6 +112,8 @@ def tokens(text: str) -> list[Token]:
                 raise ParseError(f"unexpected {raw!r}")
             found.append((raw, raw, raw, start))
         elif kind == "word":
+            if len(raw) > _MAX_WORD:
+                raise ParseError(f"the word {raw[:_MAX_WORD]!r}")
             found.extend((*meaning, meaning[1], start) for meaning in word(raw))
         elif kind == "command":
             found.extend(_command(raw[1:], start))
@@ -234,4 +237,4 @@ def word(letters: str) -> tuple[Meaning, ...]:
     ascending = len(letters) <= 26 and all(map(str.__lt__, letters, letters[1:]))
     if len(letters) <= 3 or ascending or _DIFFERENTIALS.fullmatch(letters):
         return tuple(("name", c) for c in letters)
-    raise ParseError(f"the word {letters[:40]!r}")
+    raise ParseError(f"the word {letters!r}")

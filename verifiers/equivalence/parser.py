@@ -47,6 +47,7 @@ from rlvr.verifiers.equivalence.vocabulary import TRIGONOMETRIC
 __all__ = ["ParseError", "Parser", "parse_expression"]
 
 MAX_NESTING: Final = 40
+_MAX_REMEMBERED: Final = 200
 _HEADS: Final = "number name constant function frac vulgar sqrt binom big accent open figure ( [ {"
 _STARTS: Final = frozenset(_HEADS.split())
 _CLOSERS: Final = {"(": ")", "[": "]", "{": "}"}
@@ -55,9 +56,10 @@ _APPLIED_TO_LETTERS: Final = frozenset(["h", "H", "p", "q", "P", "Q", "u", "v", 
 _SYMPY_SIGNS: Final = ("**", "*E", "E^", "E*", "Pi", "Sqrt", "sqrt(", "I*", "*I", "exp(", "log(")
 
 
-@lru_cache(maxsize=8192)
 def parse_expression(text: str, log_base: str = "e") -> Node:
     r"""Read one expression; the whole text must be used up.
+
+    Short texts are remembered.
 
     Args:
         text: LaTeX, plain, Unicode, sympy-like or Mathematica-like notation, without `$`.
@@ -67,9 +69,15 @@ def parse_expression(text: str, log_base: str = "e") -> Node:
         ParseError: the text is not one expression, or is larger than the bounds (20,000 characters,
             40 levels of nesting, 4,000 tokens, 4,000 digits).
 
-    >>> parse_expression(r"\\frac12") == parse_expression("1/2")
+    >>> parse_expression(r"\frac12") == parse_expression("1/2")
     True
     """
+    if len(text) > _MAX_REMEMBERED:
+        return _parse(text, log_base)
+    return _remembered(text, log_base)
+
+
+def _parse(text: str, log_base: str) -> Node:
     try:
         parser = Parser(tokens(text), log_base, _looks_like_code(text))
         node = parser.expression()
@@ -77,6 +85,9 @@ def parse_expression(text: str, log_base: str = "e") -> Node:
     except RecursionError:
         raise ParseError("nested too deep") from None
     return node
+
+
+_remembered = lru_cache(maxsize=8192)(_parse)
 
 
 def _looks_like_code(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, Final
@@ -26,7 +27,7 @@ from rlvr.verifiers.equivalence.result import IDENTITY, Limits, Result
 
 _SALTS: Final = ("", "second", "third")
 _MAX_DEGREE: Final = 40
-_MAX_TERMS: Final = 3000
+_MAX_TERMS: Final = 500
 
 
 def proportional(gold: Node, answer: Node, limits: Limits, *, positive: bool) -> Result:
@@ -193,7 +194,8 @@ def _fraction_power(base: tuple[Any, Any], exponent: Node) -> tuple[Any, Any]:
         raise _NotPolynomialError
     n = power.numerator
     above, below = base if n >= 0 else (base[1], base[0])
-    if below.is_zero() or (len(above) * len(below)) ** min(abs(n), 4) > _MAX_TERMS * 100:
+    longest = max(len(above), len(below), 1)
+    if below.is_zero() or math.comb(longest + abs(n) - 1, abs(n)) > _MAX_TERMS:
         raise _NotPolynomialError
     return above ** abs(n), below ** abs(n)
 
