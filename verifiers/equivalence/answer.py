@@ -57,6 +57,7 @@ _SHORT_WORDS = words.word_set(
     " sun mon tue wed thu fri sat jan feb mar apr jun jul aug sep oct nov dec"
 )
 _CALL = re.compile(r"[A-Za-z]+\([^()]*\)\Z")
+_ZEROS = re.compile(r"\d,0\d\d(?!\d)")
 _TO = re.compile(r"\s*(?:\\text\{\s*to\s*\}|\bto\b)\s*")
 _TO_RATIO = re.compile(r"[\d. ]+(?:(?:\\text\{\s*to\s*\}|\bto\b)[\d. ]+)+\Z")
 _IMAGINARY = re.compile(r"\*?j")
@@ -102,7 +103,11 @@ def _readings(text: str, strictness: Strictness) -> tuple[Answer, ...]:
         not words.plain(text).isalpha()
     ):
         return tuple(found)
-    for variant in dict.fromkeys((_join_thousands(text), _to_ratio(text), _with_i(text), text)):
+    joined = _join_thousands(text)
+    variants = [joined, *(v for v in (_to_ratio(text), _with_i(text)) if v != text)]
+    if not _ZEROS.search(text):
+        variants.append(text)  # `100,200` is a list, too; `300,000` is not
+    for variant in dict.fromkeys(variants):
         reader = Reader(strictness)
         found.append(reader.read(variant))
     if words.is_words(text) and not any(isinstance(item, Words) for item in found):

@@ -37,6 +37,7 @@ _LISTED = re.compile(r"[0-9],\s+[0-9]{3}(?![0-9])|\\text")
 _BARE_LOG = re.compile(
     r"\\log(?![A-Za-z])(?!\s*_)|(?<![A-Za-z\\_])log(?![A-Za-z0-9_])(?!\s*\([^()]*,)"
 )
+_APPROXIMATE = re.compile(r"[$\s]*(?:\\approx(?![A-Za-z])|≈)\s*")
 _COMMON_LOG = re.compile(r"\\lg(?![A-Za-z])|(?<![A-Za-z\\_])lg(?![A-Za-z0-9_])")
 _BASES = {"e": ("\\ln ",), "10": ("\\log_{10} ",), "either": ("\\ln ", "\\log_{10} ")}
 
@@ -64,6 +65,8 @@ def compare(
     if quick is not None:
         return quick
     gold, answer = gold.strip(), answer.strip()
+    if _APPROXIMATE.match(gold):  # the ground truth says so itself
+        gold, answer = (_APPROXIMATE.sub("", text) for text in (gold, answer))
     if max(len(gold), len(answer)) > MAX_CHARS:
         return Result.undecided(f"an answer of more than {MAX_CHARS:,} characters")
     if not answer or not gold:

@@ -171,6 +171,8 @@ def to_region(answer: Answer) -> Region | None:
             high_end = None if is_infinite(high) == 1 else high
             if is_infinite(low) == 1 or is_infinite(high) == -1:
                 return None
+            if (low_end is None and opening == "[") or (high_end is None and closing == "]"):
+                return None
             open_low, open_high = opening == "[", closing == "]"
             span = Span(
                 low_end,

@@ -42,8 +42,7 @@ def fraction(parser: Parser, _: Token) -> Node:
     if derived is not None:
         return derived
     above, rest = _argument(parser)
-    below = rest if rest is not None else _argument(parser)[0]
-    return Quotient(above, below)
+    return Quotient(above, rest if rest is not None else _last_argument(parser))
 
 
 def vulgar(parser: Parser, _: Token) -> Node:
@@ -54,7 +53,15 @@ def vulgar(parser: Parser, _: Token) -> Node:
 def binomial(parser: Parser, _: Token) -> Node:
     r"""`\binom{n}{k}`, `\binom52`."""
     above, rest = _argument(parser)
-    return Call("binomial", (above, rest if rest is not None else _argument(parser)[0]))
+    return Call("binomial", (above, rest if rest is not None else _last_argument(parser)))
+
+
+def _last_argument(parser: Parser) -> Node:
+    r"""The second argument; `\frac{1}23` has digits left over."""
+    argument, rest = _argument(parser)
+    if rest is not None:
+        raise ParseError("digits after a fraction")
+    return argument
 
 
 def _argument(parser: Parser) -> tuple[Node, Node | None]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 def same_quantity(comparer: Comparer, gold: Scalar, answer: Scalar) -> Result:
     """Whether two numbers with or without units are the same, by the options."""
+    if gold.base and answer.base and gold.base != answer.base:
+        value = rational(gold.node)
+        if value is not None and abs(value) < min(gold.base, answer.base):
+            return Result(False, STRUCTURE, "another base")  # the same digit: `1_6`, `1_7`
     gold_node, gold_unit = _read(gold, answer)
     node, unit = _read(answer, gold)
     if gold_unit is None and unit is None:

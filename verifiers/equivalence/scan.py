@@ -92,7 +92,7 @@ _WRAPPERS = (
 _PURE_TEXT = re.compile(r"\\text\{([^{}]*)\}\Z")
 _WORDS = re.compile(r"[^\d\\=+*/^_<>|{}\[\]]*[^\W\d_]{2}[^\d\\=+*/^_<>|{}\[\]]*")
 _BOX = re.compile(
-    r"\\(?:boxed|fbox|ensuremath|mathbf|boldsymbol|bm|pmb|text|mathrm|bf)\s*\{(?=.*\\)"
+    r"\\(?:(?:boxed|fbox|ensuremath)\s*\{|(?:mathbf|boldsymbol|bm|pmb|text|mathrm|bf)\s*\{(?=.*\\))"
 )
 _SINGLE = re.compile(r"(?:\A|(?<![\d})\s])) ?\\text\{\s*([A-Za-z])\s*\}(?![\^_A-Za-z/])")
 _OVER = re.compile(

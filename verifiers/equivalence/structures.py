@@ -22,7 +22,15 @@ from rlvr.verifiers.equivalence.expressions import (
     same_inequality,
 )
 from rlvr.verifiers.equivalence.mixed import as_equation, one_sided
-from rlvr.verifiers.equivalence.nodes import Negative, Node, Quotient, Sum, Symbol, free_symbols
+from rlvr.verifiers.equivalence.nodes import (
+    Negative,
+    Node,
+    Quotient,
+    Sum,
+    Symbol,
+    free_symbols,
+    integer,
+)
 from rlvr.verifiers.equivalence.quantities import same_quantity
 from rlvr.verifiers.equivalence.result import STRUCTURE, Limits, Result
 from rlvr.verifiers.equivalence.rewrite import map_nodes, substitute, symbols_of
@@ -315,15 +323,16 @@ class Comparer:
     def _ratios(self, gold: Ratio, answer: Ratio) -> Result:
         if len(gold.items) != len(answer.items):
             return different("another number of terms")
+        if gold == answer:
+            return SAME
+        if any(self.expressions(item, integer(0)).equal for item in gold.items + answer.items):
+            return different("a ratio with 0")
         exact = all_of(
             self.expressions(g, a) for g, a in zip(gold.items, answer.items, strict=True)
         )
         if exact.equal or self.strictness.ratios == "exact":
             return exact
         first, second = gold.items[0], answer.items[0]
-        zero = Quotient(first, first)
-        if not self.expressions(zero, Quotient(second, second)).equal:
-            return different("a ratio with 0")
         return all_of(
             self.expressions(Quotient(g, first), Quotient(a, second))
             for g, a in zip(gold.items[1:], answer.items[1:], strict=True)
@@ -364,7 +373,8 @@ def _same_brackets(gold: Bracket, answer: Bracket, vector_style: bool) -> bool:
         return True
     if "\\langle" in (gold.opening, answer.opening):
         return vector_style
-    return len(gold.items) != 2
+    pairs = {gold.opening + gold.closing, answer.opening + answer.closing}
+    return len(gold.items) != 2 and pairs <= {"()", "[]"}
 
 
 def _same_moment(gold: Moment, answer: Moment, bare: bool) -> Result:

@@ -184,6 +184,7 @@ def is_words(text: str) -> bool:
     inner = plain(text)
     return (
         _SHORT_RATIO.match(inner) is None
+        and not inner.lstrip().startswith("-")
         and "\\" not in inner
         and _MATHS.search(inner) is None
         and re.search(r"[^\W\d_]{2,}", inner) is not None
@@ -210,6 +211,9 @@ def choice_and_text(text: str) -> tuple[str, str] | None:
     if match is None:
         return None
     rest = inner[match.end() :].strip()
+    spaced = inner[match.end() - 1].isspace() or inner[match.end() - 1] in ".:"
+    if not (spaced or rest[0] in "$\\" or rest[0].isdigit()) or rest[0] in "+-*/=^_,;<>)!|&":
+        return None
     if re.search(r"\([A-J]\)|(?:^|\s)[A-J][.)](?:\s|$)|\b(?:or|not)\b", rest):
         return None
     return next(group for group in match.groups() if group), rest
