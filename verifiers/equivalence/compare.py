@@ -65,7 +65,7 @@ def compare(
     if quick is not None:
         return quick
     gold, answer = gold.strip(), answer.strip()
-    if _APPROXIMATE.match(gold):  # the ground truth says so itself
+    if _APPROXIMATE.match(gold) and _APPROXIMATE.match(answer):
         gold, answer = (_APPROXIMATE.sub("", text) for text in (gold, answer))
     if max(len(gold), len(answer)) > MAX_CHARS:
         return Result.undecided(f"an answer of more than {MAX_CHARS:,} characters")

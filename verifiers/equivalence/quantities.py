@@ -100,10 +100,9 @@ def _one_percent(comparer: Comparer, gold: Node, answer: Node, gold_has: bool) -
     )
     if scaled.equal or not comparer.strictness.percent_bare:
         return scaled
-    if not gold_has:  # `0.6%` is not 0.6
-        value = rational(gold)
-        if value is None or (abs(value) <= 1 and value.denominator != 1):
-            return scaled
+    value = rational(answer if gold_has else gold)
+    if value is None or (abs(value) <= 1 and value.denominator != 1):
+        return scaled  # `0.6%` is not 0.6
     return comparer.expressions(gold, answer)
 
 
