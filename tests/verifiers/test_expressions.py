@@ -477,6 +477,26 @@ def test_hostile_expressions_return_soon(text):
         assert time.process_time() - start < 2
 
 
+HOSTILE_RELATIONS = [
+    "(a+b+c+d+f+g+h+j+k+m)^{40}/x-1",
+    "(a+b+c)^{19}(a-b+2c)^{19}/x-y",
+    "(((x+1/y)^{30}+z)^{30}+1)^{30}",
+    "x^{9^{9^9}}/y-1",
+    "+".join(f"1/(x+{k}y+{k * k})" for k in range(1, 60)),
+    r"\frac{d^{9}}{dx^{9}}(x+1)(x+2)(x+3)(x+4)\sin x e^x+y",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE_RELATIONS)
+def test_hostile_relations_return_soon(text):
+    tree = parse_expression(text)
+    for other in (tree, parse_expression("1/x+1/y-1"), parse_expression(HOSTILE_RELATIONS[0])):
+        start = time.process_time()
+        same_equation(tree, other)
+        same_inequality(other, tree)
+        assert time.process_time() - start < 4
+
+
 def test_the_same_from_many_threads():
     pairs = [(parse_expression(g), parse_expression(a)) for g, a in EQUAL[15:45]]
     with ThreadPoolExecutor(16) as pool:

@@ -18,7 +18,6 @@ from rlvr.verifiers.equivalence.nodes import (
     Negative,
     Node,
     Number,
-    Quotient,
     free_symbols,
     integer,
     walk,
@@ -122,8 +121,3 @@ def difference(left: Node, right: Node) -> Node:
     if left == integer(0):
         return Negative(right)
     return Sum((left, Negative(right)))
-
-
-def ratio(above: Node, below: Node) -> Node:
-    """`above / below`."""
-    return Quotient(above, below)

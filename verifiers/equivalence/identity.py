@@ -38,7 +38,7 @@ from rlvr.verifiers.equivalence.nodes import (
     free_symbols,
     walk,
 )
-from rlvr.verifiers.equivalence.result import EXACT, IDENTITY, Limits, Result
+from rlvr.verifiers.equivalence.result import IDENTITY, Limits, Result
 
 if TYPE_CHECKING:
     from flint import acb
@@ -318,6 +318,3 @@ def _exactly(gold: Node, answer: Node, point: dict[str, Fraction], limits: Limit
     first = exact_value(gold, limits, point)
     second = exact_value(answer, limits, point)
     return None if first is None or second is None else first == second
-
-
-__all__ = ["EXACT", "Kinds", "by_fields", "same_function", "sample_points"]

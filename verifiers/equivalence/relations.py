@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from typing import Any, Final
 
 from rlvr.verifiers.equivalence.exact import UndefinedError, exact_value
@@ -26,6 +27,7 @@ from rlvr.verifiers.equivalence.nodes import (
 from rlvr.verifiers.equivalence.result import IDENTITY, Limits, Result
 
 _SALTS: Final = ("", "second", "third")
+_MAX_ANCHORS: Final = 16
 _MAX_DEGREE: Final = 40
 _MAX_TERMS: Final = 500
 
@@ -86,27 +88,31 @@ def _by_samples(gold: Node, answer: Node, limits: Limits, positive: bool) -> Res
 
 def _anchor(gold: Node, answer: Node, limits: Limits) -> tuple[Node, Node, int] | None:
     """Both at one point where they are real and not zero, and the sign of their ratio."""
-    from rlvr.verifiers.equivalence.enclosure import Enclosure, UnsettledError, precision
+    from rlvr.verifiers.equivalence.enclosure import Enclosure, UnsettledError, Work, precision
 
     names = sorted(free_symbols(gold) | free_symbols(answer))
+    work = Work()
     for point in _short_points(names, Kinds(gold, answer)):
         values = {name: number(value) for name, value in point.items()}
         first, second = substitute(gold, values), substitute(answer, values)
         try:
             with precision(128):
-                a, b = Enclosure(None, limits).value(first), Enclosure(None, limits).value(second)
+                a = Enclosure(None, limits, work=work).value(first)
+                b = Enclosure(None, limits, work=work).value(second)
                 if not (a.is_finite() and b.is_finite()) or a.contains(0) or b.contains(0):
                     continue
                 if not (a.imag.contains(0) and b.imag.contains(0)):
                     continue
                 return first, second, 1 if (a.real > 0) == (b.real > 0) else -1
-        except (UnsettledError, UndefinedError):
+        except UndefinedError:
             continue
+        except UnsettledError:
+            return None
     return None
 
 
 def _short_points(names: list[str], kinds: Kinds) -> Iterator[dict[str, Fraction]]:
-    for point in sample_points(names, kinds):
+    for point in islice(sample_points(names, kinds), _MAX_ANCHORS):
         yield {name: real.limit_denominator(1000) for name, (real, _) in point.items()}
 
 
