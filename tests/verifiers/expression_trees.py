@@ -168,7 +168,12 @@ def _other_function(node: Node) -> Node:
             return Power(x, Quotient(integer(1), integer(2)))
         case Call("cos", (x,)):
             half = Quotient(x, integer(2))
-            return Sum((integer(1), Negative(Product((integer(2), Power(Call("sin", (half,)), integer(2)))))))
+            return Sum(
+                (
+                    integer(1),
+                    Negative(Product((integer(2), Power(Call("sin", (half,)), integer(2))))),
+                )
+            )
         case Call("sin", (x,)):
             return Negative(Call("sin", (Negative(x),)))
         case _:
