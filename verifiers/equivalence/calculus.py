@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
-from rlvr.verifiers.equivalence.enclosure import UnsettledError
+from rlvr.verifiers.equivalence.exact import UnsettledError
 from rlvr.verifiers.equivalence.nodes import (
     Call,
     Constant,
@@ -36,6 +37,21 @@ def derivative_of(node: Operator) -> Node:
     Raises:
         UnsettledError: something in it has no rule here.
     """
+    derived = _derived(node)
+    if derived is None:
+        raise UnsettledError("a derivative without a rule, or a large one")
+    return derived
+
+
+@lru_cache(maxsize=32)
+def _derived(node: Operator) -> Node | None:
+    try:
+        return _repeated(node)
+    except UnsettledError:
+        return None
+
+
+def _repeated(node: Operator) -> Node:
     order = node.upper.value if isinstance(node.upper, Number) else None
     if order is None or order.denominator != 1 or order > 10:
         raise UnsettledError("a derivative of that order")

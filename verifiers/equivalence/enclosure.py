@@ -17,7 +17,9 @@ from typing import Any, Final
 
 from flint import acb, arb, ctx, fmpq
 
+from rlvr.verifiers.equivalence import ball_functions
 from rlvr.verifiers.equivalence.exact import UndefinedError, exact_value
+from rlvr.verifiers.equivalence.exact import UnsettledError as UnsettledError
 from rlvr.verifiers.equivalence.nodes import (
     Apply,
     Call,
@@ -39,10 +41,6 @@ MAX_SUMMED: Final = 400
 # Visits of nodes times bits; about a tenth of a second.
 MAX_WORK: Final = 5_000_000
 _INTEGRAL_EVALUATIONS: Final = 3000
-
-
-class UnsettledError(Exception):
-    """No enclosure: not evaluated numerically here, or too much work."""
 
 
 class Work:
@@ -201,7 +199,7 @@ class Enclosure:
             if not power_is_positive(self.value(node.exponent)):
                 raise UndefinedError("a power of zero")
             return base
-        return self._spent(self._branched(base.pow(self.value(node.exponent), self.analytic)))
+        return self._spent(self.branched(base.pow(self.value(node.exponent), self.analytic)))
 
     def _rational_power(self, base: acb, exponent: Fraction) -> acb:
         if base.is_zero() and exponent <= 0:
@@ -210,7 +208,7 @@ class Enclosure:
             return self._spent(base**exponent.numerator)
         if exponent.denominator < 100:
             return self._root(base, exponent.denominator) ** exponent.numerator
-        return self._spent(self._branched(base.pow(enclose_fraction(exponent), self.analytic)))
+        return self._spent(self.branched(base.pow(enclose_fraction(exponent), self.analytic)))
 
     def _root(self, ball: acb, index: int) -> acb:
         if self.analytic:
@@ -219,9 +217,9 @@ class Enclosure:
             if ball.real < 0:
                 return self._spent(-((-ball).root(index)))
             return self._spent(ball.root(index))
-        return self._spent(self._branched(ball.sqrt() if index == 2 else ball.root(index)))
+        return self._spent(self.branched(ball.sqrt() if index == 2 else ball.root(index)))
 
-    def _branched(self, ball: acb) -> acb:
+    def branched(self, ball: acb) -> acb:
         """Note a value that has left the real line."""
         if self.real and not ball.imag.is_zero():
             self.real = False
@@ -239,12 +237,12 @@ class Enclosure:
                 raise UnsettledError("a root of no whole index")
             return self._root(self.value(node.arguments[0]), index.numerator)
         arguments = [self.value(argument) for argument in node.arguments]
-        method = _METHODS.get(name)
+        method = ball_functions.METHODS.get(name)
         if method is not None:
             self.work.spend((100 if name in ("gamma", "zeta") else 4) * ctx.prec)
-            return self._branched(getattr(arguments[0], method)())
-        self.work.spend((100 if name in _GAMMAS else 4) * ctx.prec)
-        return _FUNCTIONS[name](self, *arguments)
+            return self.branched(getattr(arguments[0], method)())
+        self.work.spend((100 if name in ball_functions.GAMMAS else 4) * ctx.prec)
+        return ball_functions.FUNCTIONS[name](self, *arguments)
 
     def _apply(self, node: Apply) -> acb:
         """An unknown function: a fixed analytic function that its name decides."""
@@ -317,17 +315,20 @@ class Enclosure:
             raise UnsettledError("an integrand that is not evaluated")
         return result
 
-    def _logarithm(self, ball: acb) -> acb:
+    def logarithm(self, ball: acb) -> acb:
+        """The natural logarithm."""
         if ball.is_zero():
             raise UndefinedError("the logarithm of zero")
-        return self._branched(ball.log(self.analytic))
+        return self.branched(ball.log(self.analytic))
 
-    def _real_part(self, ball: acb) -> arb:
+    def real_part(self, ball: acb) -> arb:
+        """The real part of a ball that is real."""
         if not ball.imag.is_zero():
             raise UnsettledError("a function of real numbers at a complex one")
         return ball.real
 
-    def _no_analysis(self) -> None:
+    def no_analysis(self) -> None:
+        """Refuse inside an integrand: the function is not analytic."""
         if self.analytic:
             raise UnsettledError("an integrand that is not analytic")
 
@@ -348,150 +349,6 @@ def literal(node: Node) -> Fraction | None:
         return exact_value(node)
     except UndefinedError:
         return None
-
-
-def _absolute(e: Enclosure, x: acb) -> acb:
-    if e.analytic:
-        return x.real_abs(True) if x.imag.contains(0) else acb(float("nan"))
-    return acb(abs(x))
-
-
-def _floor(e: Enclosure, x: acb) -> acb:
-    e._no_analysis()
-    return acb(e._real_part(x).floor())
-
-
-def _ceil(e: Enclosure, x: acb) -> acb:
-    e._no_analysis()
-    return acb(e._real_part(x).ceil())
-
-
-def _double_factorial(e: Enclosure, x: acb) -> acb:
-    whole = x.unique_fmpz()
-    if whole is None or not -1 <= int(whole) < 10**6:
-        raise UnsettledError("a double factorial of no whole number")
-    n = int(whole)
-    half = acb(n // 2 + 1).gamma()
-    if n % 2 == 0:
-        return half * acb(2) ** (n // 2)
-    return acb(n + 2).gamma() / (acb((n + 1) // 2 + 1).gamma() * acb(2) ** ((n + 1) // 2))
-
-
-def _modulo(e: Enclosure, x: acb, y: acb) -> acb:
-    e._no_analysis()
-    a, b = e._real_part(x), e._real_part(y)
-    return acb(a - b * (a / b).floor())
-
-
-def _sign(e: Enclosure, x: acb) -> acb:
-    e._no_analysis()
-    a = e._real_part(x)
-    if a > 0 or a < 0:
-        return acb(1 if a > 0 else -1)
-    if a.is_zero():
-        return acb(0)
-    raise UnsettledError("the sign of a number close to zero")
-
-
-def _extreme(e: Enclosure, first: acb, rest: tuple[acb, ...], method: str) -> acb:
-    e._no_analysis()
-    best = e._real_part(first)
-    for other in rest:
-        best = getattr(best, method)(e._real_part(other))
-    return acb(best)
-
-
-def _common(name: str, balls: tuple[acb, ...]) -> acb:
-    import math
-
-    wholes = [int(whole) for ball in balls if (whole := ball.unique_fmpz()) is not None]
-    if len(wholes) < len(balls):
-        raise UnsettledError(f"{name} of no whole numbers")
-    return acb(getattr(math, name)(*wholes))
-
-
-def _conjugate(e: Enclosure, x: acb) -> acb:
-    e._no_analysis()
-    return x.conjugate()
-
-
-def _part(e: Enclosure, part: arb) -> acb:
-    e._no_analysis()
-    return acb(part)
-
-
-def _totient(e: Enclosure, x: acb) -> acb:
-    whole = x.unique_fmpz()
-    if whole is None:
-        raise UnsettledError("the totient of no whole number")
-    value = exact_value(Call("totient", (Number(Fraction(max(0, int(whole)))),)))
-    if value is None:
-        raise UnsettledError("a totient")
-    return enclose_fraction(value)
-
-
-def _inverse(x: acb) -> acb:
-    if x.is_zero():
-        raise UndefinedError("division by zero")
-    return 1 / x
-
-
-# Functions that are one method of a ball; the result may leave the real line.
-_METHODS: Final = {
-    name: name
-    for name in (
-        *("sin", "cos", "tan", "cot", "sec", "csc", "gamma", "zeta"),
-        *("sinh", "cosh", "tanh", "coth", "sech", "csch"),
-    )
-}
-
-# These cost as much as many others.
-_GAMMAS: Final = frozenset(["factorial", "double_factorial", "binomial", "permutations"])
-
-_FUNCTIONS: Final[dict[str, Callable[..., acb]]] = {
-    "ln": lambda e, x: e._logarithm(x),
-    "log": lambda e, x, base: e._logarithm(x) / e._logarithm(base),
-    "asin": lambda e, x: e._branched(_analytic(e, x.asin())),
-    "acos": lambda e, x: e._branched(_analytic(e, x.acos())),
-    "atan": lambda e, x: e._branched(_analytic(e, x.atan())),
-    "acot": lambda e, x: acb.pi() / 2 if x.is_zero() else e._branched(_analytic(e, (1 / x).atan())),
-    "asec": lambda e, x: e._branched(_analytic(e, _inverse(x).acos())),
-    "acsc": lambda e, x: e._branched(_analytic(e, _inverse(x).asin())),
-    "asinh": lambda e, x: e._branched(_analytic(e, x.asinh())),
-    "acosh": lambda e, x: e._branched(_analytic(e, x.acosh())),
-    "atanh": lambda e, x: e._branched(_analytic(e, x.atanh())),
-    "acoth": lambda e, x: e._branched(_analytic(e, _inverse(x).atanh())),
-    "asech": lambda e, x: e._branched(_analytic(e, _inverse(x).acosh())),
-    "acsch": lambda e, x: e._branched(_analytic(e, _inverse(x).asinh())),
-    "abs": _absolute,
-    "floor": _floor,
-    "ceil": _ceil,
-    "round": lambda e, x: _floor(e, x + fmpq(1, 2)),
-    "sign": _sign,
-    "factorial": lambda e, x: (x + 1).gamma(),
-    "double_factorial": _double_factorial,
-    "binomial": lambda e, n, k: (n + 1).gamma() * (k + 1).rgamma() * (n - k + 1).rgamma(),
-    "permutations": lambda e, n, k: (n + 1).gamma() * (n - k + 1).rgamma(),
-    "re": lambda e, x: _part(e, x.real),
-    "im": lambda e, x: _part(e, x.imag),
-    "conjugate": _conjugate,
-    "arg": lambda e, x: _part(e, x.arg()),
-    "degrees": lambda e, x: x * acb.pi() / 180,
-    "mod": _modulo,
-    "atan2": lambda e, y, x: acb(arb.atan2(e._real_part(y), e._real_part(x))),
-    "gcd": lambda e, *xs: _common("gcd", xs),
-    "lcm": lambda e, *xs: _common("lcm", xs),
-    "max": lambda e, x, *rest: _extreme(e, x, rest, "max"),
-    "min": lambda e, x, *rest: _extreme(e, x, rest, "min"),
-    "totient": _totient,
-}
-
-
-def _analytic(e: Enclosure, ball: acb) -> acb:
-    """Inverse functions have branch cuts, and no check of them here: not integrated."""
-    if e.analytic:
-        raise UnsettledError("an integrand with a branch cut")
-    return ball
 
 
 _EVALUATORS: Final[dict[type[Any], Callable[[Enclosure, Any], acb]]] = {

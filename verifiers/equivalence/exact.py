@@ -27,6 +27,10 @@ class UndefinedError(ArithmeticError):
     """The expression has no value: division by zero, `0^0` with a zero exponent, `ln 0`, nan."""
 
 
+class UnsettledError(Exception):
+    """No value is found here: something is not evaluated, or it would be too much work."""
+
+
 class _NotRational(Exception):
     """Not settled by rational arithmetic within the bounds."""
 

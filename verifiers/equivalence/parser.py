@@ -323,11 +323,11 @@ class Parser:
         opening = self.take()[0]
         bars, self.open_bars = self.open_bars, 0
         if opening == "{" and self.kind == "}" and self.peek()[0] == "_":
-            from rlvr.verifiers.equivalence import parser_heads
+            from rlvr.verifiers.equivalence import parser_symbols
 
             self.position += 1
             self.open_bars = bars
-            return parser_heads.prescript(self)
+            return parser_symbols.prescript(self)
         node = self.expression()
         if opening == "{" and self.kind in ("over", "choose"):
             kind = self.take()[0]
@@ -440,9 +440,9 @@ class Parser:
 
     def symbol(self, name: str) -> Node:
         """A name with what follows: subscripts, primes, and arguments after a prime."""
-        from rlvr.verifiers.equivalence import parser_heads
+        from rlvr.verifiers.equivalence import parser_symbols
 
-        return parser_heads.symbol_with_marks(self, name)
+        return parser_symbols.symbol_with_marks(self, name)
 
     def applied(self, name: str) -> Node:
         """`f(x)`, `C(5, 2)`; a symbol if it is a product after all."""
