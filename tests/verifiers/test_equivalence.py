@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
+import pkgutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rlvr.verifiers.equivalence
 from rlvr.errors import ConfigError
 from rlvr.verifiers.equivalence.answer import parse_answer, readings
 from rlvr.verifiers.equivalence.compare import compare
@@ -171,6 +175,14 @@ def test_presets_and_policies_are_there() -> None:
 )
 def test_plain_numbers_are_settled_by_the_first_tiers(gold: str, answer: str, tier: str) -> None:
     assert compare(gold, answer) == Result(True, tier)
+
+
+@pytest.mark.parametrize(
+    "name", [module.name for module in pkgutil.iter_modules(rlvr.verifiers.equivalence.__path__)]
+)
+def test_the_examples_in_the_docstrings_are_right(name: str) -> None:
+    module = importlib.import_module(f"rlvr.verifiers.equivalence.{name}")
+    assert doctest.testmod(module).failed == 0
 
 
 def test_what_takes_no_algebra_takes_microseconds() -> None:

@@ -84,7 +84,7 @@ def readings(text: str, strictness: Strictness = DEFAULT) -> tuple[Answer, ...]:
 def parse_answer(text: str, strictness: Strictness = DEFAULT) -> Answer:
     r"""What a text most likely means.
 
-    >>> parse_answer(r"\\{1, 2\\}").kind
+    >>> parse_answer(r"\{1, 2\}").kind
     'set'
     """
     return readings(text, strictness)[0]

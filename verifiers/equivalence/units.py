@@ -160,7 +160,7 @@ _BEFORE = {"square": 2, "sq": 2, "cubic": 3, "cu": 3, "sq.": 2, "cu.": 3}
 def parse_unit(text: str) -> Unit | None:
     r"""The unit that a text names, or None where it is something else (a hedge, an operation).
 
-    >>> parse_unit(r"\\text{ cm}^2").factor
+    >>> parse_unit(r"\text{ cm}^2").factor
     Fraction(1, 10000)
     >>> parse_unit("is wrong") is None
     True

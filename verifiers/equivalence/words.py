@@ -148,7 +148,7 @@ def _fraction(words: list[str]) -> Fraction | None:
 def without_lead(text: str) -> str:
     r"""Take away `the answer is` before an answer.
 
-    >>> without_lead(r"\\text{The answer is }7")
+    >>> without_lead(r"\text{The answer is }7")
     '7'
     """
     if text.startswith("\\text{") and "}" in text:
