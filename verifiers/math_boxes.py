@@ -25,7 +25,7 @@ from rlvr.verifiers.math_phrases import (
     taken_back,
 )
 
-_TOKEN = re.compile(r"\\*(?:\bboxed|(?<=\\)fbox|\x08oxed)[ \t]*(\{?)|\\[{}\\]|[{}]")
+_TOKEN = re.compile(r"(?:(?<!\\)\\+(?:boxed|fbox)|\bboxed|\x08oxed)[ \t]*(\{?)|\\[{}\\]|[{}]")
 _WORD = re.compile(r"[^\s$.,;{}\\]*")
 _MAX_JOINED = 50
 _MAX_EARLIER = 20
@@ -247,7 +247,8 @@ _OR_AFTER = re.compile(
     r"|even )?(\$?[-\w\\][^.\n]{0,40})"
 )
 _OR_BEFORE = re.compile(
-    r"(\$?[-\d][\d.,/]*|\\[a-z]+[^ ]*)[\s$*)]*\b(?:or|oder|ou|或)\b[\s$*(\\a-z]{0,12}$"
+    r"(\$[^$]{1,50}\$|\$?[-\d][\d.,/]*|\\[a-z{][^ ]*)[\s$*)]*\b(?:or|oder|ou"
+    r"|或)\b[\s$*(\\a-z]{0,12}$"
 )
 _TAKES_ARGUMENT = re.compile(
     r"(?:\\[dtc]?frac(?:\{[^{}]*\})?|\\sqrt(?:\[[^\]]*\])?|\\d?binom(?:\{[^{}]*\})?|[\^_])\s*$"

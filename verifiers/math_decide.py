@@ -8,11 +8,12 @@ group mostly give the same few answers in different words; they are compared onc
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections import OrderedDict
 
 from rlvr.verifiers.equivalence.compare import compare
-from rlvr.verifiers.equivalence.result import Limits, Result
+from rlvr.verifiers.equivalence.result import TEXT, Limits, Result
 from rlvr.verifiers.equivalence.strictness import Strictness
 from rlvr.verifiers.math_extract import Extraction
 
@@ -21,6 +22,15 @@ Address = tuple[Strictness, bool, bytes]
 _MAX_KEPT = 16_384
 _MAX_PARTS = 10
 _MAX_SHOWN = 200
+
+
+_DENIAL = re.compile(
+    r"\b(?:is|are|was|seems)(?:n't\b|\s+(?:not|wrong|incorrect|false)\b)"
+    r"|^\W*(?:text\W*)?not\b|\bnot (?:the )?(?:answer|correct|right)\b"
+    r"|\b(?:maybe|perhaps|unsure|not sure)\b",
+    re.IGNORECASE,
+)
+_CHOICE = re.compile(r"\(?(?:\\text\{)?\(?[A-J]\)?\}?\)?")
 
 
 class ResultCache:
@@ -103,6 +113,8 @@ def compared(gold: str, answer: str, strictness: Strictness, limits: Limits) -> 
     kept = CACHE.get(key)
     if kept is not None:
         return kept
+    if _takes_itself_back(gold, answer):
+        return Result(False, TEXT, "the answer takes itself back")
     try:
         result = compare(gold, answer, strictness, limits)
     except Exception as error:  # a mistake of ours, but no way for a policy to lose a bad reward
@@ -110,6 +122,15 @@ def compared(gold: str, answer: str, strictness: Strictness, limits: Limits) -> 
     if result.equal is not None or not limits.algebra:
         CACHE.put(key, result)
     return result
+
+
+def _takes_itself_back(gold: str, answer: str) -> bool:
+    """Whether the words in an answer deny it, or a choice is said to be another one."""
+    if _DENIAL.search(answer) and not _DENIAL.search(gold):
+        return True
+    if "=" not in answer or not _CHOICE.fullmatch(gold):
+        return False
+    return len(set(re.findall(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])", answer))) > 1
 
 
 def _address(gold: str, answer: str, strictness: Strictness, limits: Limits) -> Address:
