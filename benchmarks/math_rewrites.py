@@ -33,10 +33,10 @@ _CHOICE = re.compile(r"(?:\\text\{)?\(?([A-E])\)?\}?$")
 
 def rewrites(gold: str, count: int = COUNT) -> list[str]:
     """Texts that say the same as the ground truth: values, then notation, then what is around."""
-    values = _each([gold], (_numbers, _algebra, _parts))
+    values = _each([gold.strip().removesuffix(".")], (_numbers, _algebra, _parts))
     written = _each(values, (_notation,))
     found = list(dict.fromkeys(_each(written, (_around,))))
-    found.remove(gold)
+    found = [text for text in found if text != gold]
     random.Random(gold).shuffle(found)
     return found[:count]
 

@@ -14,11 +14,12 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlvr.protocols import Verifier
 from rlvr.types import Task
 from rlvr.verifiers.math import MathVerifier
 from rlvr.verifiers.pool import verify_many
 
-Completions = Sequence[str] | Sequence[Sequence[Mapping[str, str]]]
+Completions = Sequence[str | Sequence[Mapping[str, str]]]
 
 
 def accuracy_reward(
@@ -59,7 +60,7 @@ def math_reward(**options: Any) -> Callable[..., list[float | None]]:
 
 
 def _with_columns(
-    verifier: MathVerifier,
+    verifier: Verifier,
     completions: Completions,
     solution: Sequence[Any],
     log_extra: Callable[[str, list[Any]], None] | None = None,
@@ -69,7 +70,7 @@ def _with_columns(
 
 
 def _reward(
-    verifier: MathVerifier,
+    verifier: Verifier,
     completions: Completions,
     solution: Sequence[Any],
     log_extra: Callable[[str, list[Any]], None] | None,

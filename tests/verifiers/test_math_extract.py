@@ -47,7 +47,7 @@ FOUND = [
     ("She has $10 and he has $20.", "20", "last line"),
     ("Thus $x <= 2$ is our answer.", "x <= 2", "last line"),
     (r"Then $7 = 11a+c$.", "7 = 11a+c", "whole"),
-    (r"We need $\boxed{255}$ first. Final Answer: The final answer is $10,455$.", "10,455", "phrase"),
+    (r"$\boxed{255}$ first. Final Answer: The final answer is $10,455$.", "10,455", "phrase"),
     (r"\[ x = 8\cdot 9 = 72 \]", r"x = 8\cdot 9 = 72", "whole"),
     ("So the price is $7.78.", "7.78", "last line"),
     ("So there are **72** apples, 3 of them red.", "72", "last line"),
