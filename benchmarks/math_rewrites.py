@@ -226,7 +226,7 @@ def _signs(gold: str) -> Iterator[str]:
         yield rf"\pm ({gold})"
         yield f"[({gold}) - 1, ({gold}) + 1]"
     for match in re.finditer(r"(?<=[\w})])\s*([+-])\s*(?=[\w\\(])", gold):
-        if "e" not in gold[: match.start()][-1:]:
+        if "e" not in gold[: match.start()][-1:] and "\\phantom" not in gold:
             flipped = "-" if match.group(1) == "+" else "+"
             yield gold[: match.start(1)] + flipped + gold[match.end(1) :]
 
