@@ -240,7 +240,7 @@ _PLAIN_UNIT = re.compile(
     r"|weeks?|years?"
     r"|grams?|kilograms?|pounds?|lbs?|ounces?|liters?|litres?|gallons?|cents?|dollars?|euros?"
     r"|sq(?:uare)? [a-z]+"
-    r"|cubic [a-z]+)(?:\^?[23²³])?)(?![\w])"
+    r"|cubic [a-z]+)(?:\$?\^?\{?[23²³]\}?\$?)?)(?![\w])"
 )
 _OR_AFTER = re.compile(
     r"[\s$*)\\]*\b(?:or|oder|ou|或)\b[\s$*(]*(?:\\\(\s*)?(?:maybe |perhaps "
@@ -274,9 +274,8 @@ def _read_one(text: str, box: Box, note: str) -> BoxedAnswer:
         return BoxedAnswer((whole,), "with the maths beside it")
     unit = _UNIT_AFTER.match(after) or _PLAIN_UNIT.match(prose_after)
     if unit is not None and not re.search(r"[A-Za-z%°]|\\circ", content.split("\\text")[-1][-4:]):
-        content = (
-            f"{content} {unit.group(1)}" if unit.group(1)[0] != "^" else content + unit.group(1)
-        )
+        written = unit.group(1).replace("$", "")
+        content += written if written[0] == "^" else f" {written}"
     name = _name_before(before)
     if name and "=" not in content:
         return BoxedAnswer((content, f"{name} = {content}"), note)

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from rlvr.types import Outcome
 from rlvr.verifiers import math_last_line
 from rlvr.verifiers.math_boxes import Box, box_strength, find_boxes, read_boxes, tight
-from rlvr.verifiers.math_phrases import claims, labels, negated_after, taken_back
+from rlvr.verifiers.math_phrases import claims, dismissed, labels, negated_after, taken_back
 
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
 _HEADING = re.compile(
@@ -197,7 +197,7 @@ def _from_boxes(response: str) -> Extraction | None:
         return Extraction("", "box", Outcome.WRONG_FORMAT, "the last box is not closed")
     if not last.content.strip():
         return Extraction("", "box", Outcome.NO_ANSWER, "the last box is empty")
-    back = taken_back(response, last.end)
+    back = taken_back(response, last.end) or dismissed(last.content, response[last.end :])
     if back:
         return _after_retraction(response, last, back)
     answer = read_boxes(response, found)

@@ -62,6 +62,8 @@ _LABELLED = re.compile(
     r"|solution)\b[ \t*_]{0,4}[:：=][ \t*_]*([^\n]+)",
     re.IGNORECASE | re.MULTILINE,
 )
+_CHOICE_A = re.compile(r"[ \t>*_#-]{0,8}a\b[ \t*_]{0,4}[:：]", re.IGNORECASE)
+_CHOICES_LISTED = re.compile(r"^[ \t>*_#-]{0,8}[BC]\b[ \t*_]{0,4}[:：]", re.MULTILINE)
 _STRONGEST = re.compile(
     r"\bfinal(?:e|en)?\b|最终|最后|endergebnis|окончательн|最終|최종", re.IGNORECASE
 )
@@ -125,6 +127,11 @@ _ALTERNATIVE = re.compile(
     re.IGNORECASE,
 )
 _AFTER_CHARS = 2000
+_NAMED_CHARS = 60
+_DISMISSED = (
+    r"(?:is|are|was|must be) (?:therefore |thus |also |actually )?(?:an? )?"
+    r"(?:extraneous|invalid|inadmissible|rejected|not (?:a )?(?:valid|allowed|possible|solution))"
+)
 _NEGATION_CHARS = 24
 
 
@@ -156,10 +163,16 @@ def claims(text: str) -> list[Claim]:
 
 
 def labels(text: str) -> list[str]:
-    """What stands on lines that begin with `A:`, `Answer:`, `Final answer:`."""
+    """What stands on lines that begin with `A:`, `Answer:`, `Final answer:`.
+
+    Where a line begins with `B:` or `C:`, `A:` is a choice and no label.
+    """
     if ":" not in text and "=" not in text and "：" not in text:
         return []
-    return [match.group(1).strip() for match in _LABELLED.finditer(text)]
+    found = list(_LABELLED.finditer(text))
+    if found and _CHOICES_LISTED.search(text):
+        found = [match for match in found if not _CHOICE_A.match(match.group())]
+    return [match.group(1).strip() for match in found]
 
 
 def claim_strength(sentence: str) -> int:
@@ -184,6 +197,15 @@ def negated_before(before: str) -> bool:
 def is_alternative(between: str) -> bool:
     """Whether the words between two answers offer the second one beside the first."""
     return _ALTERNATIVE.search(between) is not None
+
+
+def dismissed(content: str, after: str) -> str:
+    """The words that name an answer again to dismiss it: "so 7 is extraneous"; else empty."""
+    if not content or len(content) > _NAMED_CHARS:
+        return ""
+    pattern = rf"(?<![\w.,]){re.escape(content)}[\s$)]{{0,4}}{_DISMISSED}"
+    match = re.search(pattern, after[:_AFTER_CHARS])
+    return match.group() if match is not None else ""
 
 
 def taken_back(text: str, start: int, end: int | None = None) -> str:

@@ -55,6 +55,7 @@ FOUND = [
     ("The probability that Alice wins is 2/3. <|im_start|>user", "2/3", "last line"),
     ("The discount comes to 28 percent.", "28 percent", "last line"),
     ("So they meet at (7, 6).", "(7, 6)", "last line"),
+    ("- **A**: incorrect.\n- **B**: yes.\nThe correct answer is **(B)**.", "(B)", "phrase"),
     # a value in a sentence
     ("Final Answer: The largest $n$ is 34.", "34", "label"),
     ("Final Answer: Jane started growing Sphere 3 hours ago.", "3 hours", "label"),
@@ -93,6 +94,7 @@ BESIDE = [
     (r"$\boxed{28}\%$", r"28 \%"),
     (r"$\boxed{90}^\circ$", r"90^\circ"),
     (r"\boxed{3} apples", "3"),
+    (r"The area is $\boxed{15}$ cm$^2$.", "15 cm^2"),
     (r"$-\boxed{3}$", "-(3)"),
     (r"$\boxed{x^2/2} + C$", "(x^2/2)+ C"),
     (r"$3+\boxed{4}=7$", "4"),
@@ -127,6 +129,7 @@ NO_ANSWER = [
     (r"The answer is not \boxed{72}", Outcome.INCORRECT),
     (r"\boxed{72} is wrong", Outcome.INCORRECT),
     ("The answer is not 72.", Outcome.INCORRECT),
+    (r"\boxed{7}. But $0=2$ there, so 7 is extraneous: no solution.", Outcome.INCORRECT),
     ("The answer is 72. Wait, that's wrong.", Outcome.INCORRECT),
     ("#### 72\nActually, I made a mistake.", Outcome.INCORRECT),
     ("Answer: 72\nScratch that.", Outcome.INCORRECT),
