@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rlvr.verifiers.equivalence.conditions import membership
+from rlvr.verifiers.equivalence.conditions import combine_regions, membership, whole_numbers
 from rlvr.verifiers.equivalence.joining import joined
 from rlvr.verifiers.equivalence.names import read_name
 from rlvr.verifiers.equivalence.notations import read_dotted
@@ -126,9 +126,12 @@ def _builder(read: Read, left: str, right: str) -> Answer | None:
         left = sides[0][0]
         domain = read(sides[0][1])
         if isinstance(domain, NumberSet) and domain.name != "R":
-            condition = read(right)
+            condition = _condition(read, right)
+            whole = whole_numbers(condition, left, domain.name)
+            if whole is not None:
+                return whole
             return System((membership(left, domain), condition), "and")
-    condition = read(re.sub(r"\\(?:land|wedge)(?![A-Za-z])", r"\\text{ and }", right))
+    condition = _condition(read, right)
     name = read_name(left.strip())
     if name is None:
         family = read(f"{left}, {right}")
@@ -142,6 +145,25 @@ def _builder(read: Read, left: str, right: str) -> Answer | None:
     if isinstance(condition, Collection | Inequality | System | Equation | Family):
         return condition
     return None
+
+
+def _condition(read: Read, text: str) -> Answer:
+    """What holds of the elements of a set; commas between conditions mean `and`."""
+    condition = read(re.sub(r"\\(?:land|wedge)(?![A-Za-z])", r"\\text{ and }", text))
+    parts = split(text)
+    if not isinstance(condition, Region) or parts is None or not set(parts[1]) & {",", ";"}:
+        return condition
+    if not set(parts[1]) <= {",", ";", "and"}:
+        return Opaque(text, "conditions that are not understood")
+    total: Region | None = None
+    for part in parts[0]:
+        region = read(part)
+        if not isinstance(region, Region):
+            return condition
+        total = region if total is None else combine_regions(total, region, "and")
+        if total is None:
+            return condition
+    return total or condition
 
 
 def outside(text: str, pattern: re.Pattern[str]) -> tuple[int, int] | None:

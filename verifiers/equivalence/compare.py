@@ -12,7 +12,7 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 
-from rlvr.verifiers.equivalence import words
+from rlvr.verifiers.equivalence import arbitrary, words
 from rlvr.verifiers.equivalence.answer import readings
 from rlvr.verifiers.equivalence.forms import wrong_form
 from rlvr.verifiers.equivalence.result import DEFAULT_LIMITS, EXACT, TEXT, Limits, Result
@@ -183,6 +183,8 @@ def _decide(gold: str, answer: str, strictness: Strictness, limits: Limits) -> R
             if _not_a_pair(wanted, given, gold_reading, reading):
                 continue
             result = comparer.same(gold_reading, reading)
+            if not result.equal:
+                result = _renamed(comparer, gold_reading, reading) or result
             if result.equal:
                 form = wrong_form(gold_reading, reading, strictness)
                 if not form:
@@ -196,6 +198,21 @@ def _decide(gold: str, answer: str, strictness: Strictness, limits: Limits) -> R
     if undecided is not None and not form:
         return undecided
     return first or Result(False, TEXT, "answers of another kind")
+
+
+def _renamed(comparer: Comparer, gold: Answer, answer: Answer) -> Result | None:
+    """Equal under other names of arbitrary constants; None where not."""
+    bare = arbitrary.without_clause(gold), arbitrary.without_clause(answer)
+    if bare != (gold, answer):
+        gold, answer = bare
+        result = comparer.same(gold, answer)
+        if result.equal:
+            return result
+    for renamed in arbitrary.renamings(gold, answer):
+        result = comparer.same(gold, renamed)
+        if result.equal:
+            return result
+    return None
 
 
 def _more_telling(gold: Answer, answer: Answer) -> bool:

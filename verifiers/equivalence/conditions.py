@@ -6,11 +6,15 @@ Ends are ordered by rough values; where two are closer than those tell, they are
 
 from __future__ import annotations
 
+import math
+
 from rlvr.verifiers.equivalence.approximate import real
+from rlvr.verifiers.equivalence.exact import UndefinedError, exact_value
 from rlvr.verifiers.equivalence.expressions import same_expression
 from rlvr.verifiers.equivalence.names import read_name
 from rlvr.verifiers.equivalence.nodes import (
     INFINITY,
+    Call,
     Negative,
     Node,
     Product,
@@ -19,8 +23,9 @@ from rlvr.verifiers.equivalence.nodes import (
     Symbol,
     free_symbols,
     integer,
+    walk,
 )
-from rlvr.verifiers.equivalence.rewrite import substitute
+from rlvr.verifiers.equivalence.rewrite import replaced, substitute
 from rlvr.verifiers.equivalence.scalars import expression
 from rlvr.verifiers.equivalence.shapes import (
     Answer,
@@ -40,6 +45,10 @@ from rlvr.verifiers.equivalence.shapes import (
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!=", "=": "="}
 _CLOSE = 1e-9
 _MAX_ENDS = 24
+_MAX_ABSOLUTES = 3
+_MAX_WHOLE = 200
+_MAX_SIZE = 10**12
+_WHOLE_SETS = frozenset(("Z", "N", "Z+", "N+", "N*"))
 
 
 def whole_line() -> Region:
@@ -87,7 +96,7 @@ def _condition(left: Node, sign: str, right: Node, text: str) -> Answer:
         if isinstance(right, Symbol) and right.name != "infinity":
             return _general(left, sign, right, text)
         return _region(left.name, sign, right)
-    solved = _solved(left, sign, right)
+    solved = _solved(left, sign, right) or _by_signs(left, sign, right)
     return solved if solved is not None else _general(left, sign, right, text)
 
 
@@ -144,6 +153,58 @@ def _solved(left: Node, sign: str, right: Node) -> Region | None:
     return _region(name, sign if rough > 0 else _FLIPPED[sign], end)
 
 
+def _by_signs(left: Node, sign: str, right: Node) -> Region | None:
+    """The region of a condition that is linear but for absolute values: `|x - 1| < 2`."""
+    unknowns = free_symbols(left) | free_symbols(right)
+    if len(unknowns) != 1:
+        return None
+    difference = Sum((left, Negative(right)))
+    if not any(map(_is_absolute, walk(difference))):
+        return None
+    return _pieced(difference, sign, next(iter(unknowns)), _MAX_ABSOLUTES)
+
+
+def _is_absolute(node: Node) -> bool:
+    return isinstance(node, Call) and node.name == "abs" and bool(free_symbols(node))
+
+
+def _pieced(difference: Node, sign: str, name: str, left: int) -> Region | None:
+    """Where `difference sign 0`, by the signs of what stands in absolute values."""
+    inner = [node for node in walk(difference) if _is_absolute(node)]
+    if not inner:
+        return _solved(difference, sign, integer(0)) or _always(difference, sign, name)
+    if left == 0:
+        return None
+    absolute = inner[-1]  # the last one walked has none inside
+    assert isinstance(absolute, Call)
+    argument = absolute.arguments[0]
+    total: Region | None = Region(name, ())
+    for half, value in ((">=", argument), ("<", Negative(argument))):
+        where = _pieced(argument, half, name, 0)
+        found = _pieced(replaced(difference, absolute, value), sign, name, left - 1)
+        if where is None or found is None or total is None:
+            return None
+        piece = combine_regions(where, found, "and")
+        total = None if piece is None else combine_regions(total, piece, "or")
+    return total
+
+
+def _always(difference: Node, sign: str, name: str) -> Region | None:
+    """All or nothing, where a condition does not depend on its unknown."""
+    constant = substitute(difference, {name: integer(0)})
+    try:
+        value = exact_value(constant)
+    except UndefinedError:
+        return None
+    if value is None or not same_expression(difference, constant).equal:
+        return None
+    holds = {
+        "<": value < 0, "<=": value <= 0, ">": value > 0, ">=": value >= 0,
+        "=": value == 0, "!=": value != 0,
+    }[sign]  # fmt: skip
+    return Region(name, whole_line().spans if holds else ())
+
+
 def membership(left: str, values: Answer) -> Answer:
     r"""`x \in S`."""
     if isinstance(values, Opaque):
@@ -159,6 +220,37 @@ def membership(left: str, values: Answer) -> Answer:
     if isinstance(values, NumberSet | Bracket):
         return Named(name[0], name[1], (values,))
     return Opaque(left, "a membership that is not compared")
+
+
+def whole_numbers(condition: Answer, name: str, domain: str) -> Collection | None:
+    """The whole numbers in a bounded region, as a set; None where they are not so known."""
+    if not isinstance(condition, Region) or condition.variable not in (None, name):
+        return None
+    if domain not in _WHOLE_SETS:
+        return None
+    found: list[Answer] = []
+    for span in condition.spans:
+        low = _last_outside(span.low, span.low_closed, 1)
+        high = _last_outside(span.high, span.high_closed, -1)
+        if low is None or high is None or high - low > _MAX_WHOLE:
+            return None
+        if low < 0 and domain != "Z":
+            return None  # whether 0 is a natural number
+        found.extend(Scalar(integer(value)) for value in range(low + 1, high))
+    return Collection(tuple(found), "set") if 0 < len(found) <= _MAX_WHOLE else None
+
+
+def _last_outside(end: Node | None, closed: bool, sign: int) -> int | None:
+    """The last whole number before (sign 1) or the first behind (sign -1) an end."""
+    try:
+        value = None if end is None else exact_value(end)
+    except UndefinedError:
+        return None
+    if value is None or abs(value) > _MAX_SIZE:
+        return None
+    if closed:
+        return math.ceil(value) - 1 if sign > 0 else math.floor(value) + 1
+    return math.floor(value) if sign > 0 else math.ceil(value)
 
 
 def to_region(answer: Answer) -> Region | None:

@@ -9,17 +9,22 @@ _DOMAIN_SET = (
     r"(?:\\mathbb|\\mathbf|\\Bbb|\\text)\s*\{?\s*([ZNRQ])\s*\}?"
     r"(?:\s*[\^_]\s*\{?\s*(\+|\*|\\ge\s*0|>\s*0|0)\s*\}?)?|([ZN])(?![A-Za-z])"
 )
+_NAME = r"[A-Za-z](?:_(?:\d|\{\d\}))?"
+_NAMES = rf"({_NAME}(?:(?:\s*,\s*|\s*\\text\{{\s*and\s*\}}\s*|\s+and\s+){_NAME})*)"
 _DOMAIN = re.compile(
     r"(?:\s*[,;:]?\s*(?:\\text\{\s*,?\s*(?:where|for|with|and|such that|"
     r"for (?:all|any|some|every|each))?\s*,?\s*\}|\b(?:where|for|with)\b"
     r"(?:\s+(?:all|any|some|every))?)"
     r"\s*\(?|\s*[,;:(]\s*\(?|\s*\\forall|\s(?=\s*[A-Za-z]\s*\\in))\s*"
-    r"([A-Za-z](?:\s*,\s*[A-Za-z])*)\s*\\in\s*(?:" + _DOMAIN_SET + r")\s*\)?\s*\Z"
+    + _NAMES
+    + r"\s*\\in\s*(?:"
+    + _DOMAIN_SET
+    + r")\s*\)?\s*\Z"
 )
 _DOMAIN_WORDS = re.compile(
     r"\s*[,;:]?\s*\(?\s*(?:\\text\{)?\s*,?\s*(?:where|for|with|and|if)?\s*"
     r"(?:(?:all|any|some|every|each)\s)?\s*\}?\s*"
-    r"(?<![A-Za-z\\])([A-Za-z](?:\s*,\s*[A-Za-z])*)\s*(?:\\text\{)?\s*"
+    r"(?<![A-Za-z\\])" + _NAMES + r"\s*(?:\\text\{)?\s*"
     r"(?:is|are|be|being|denotes|can be)?\s*"
     r"(?:(?:an?|any|some|arbitrary|all|the)\s+)*"
     r"((?:non-?negative|positive|whole|natural|real|arbitrary)\s+)?"
@@ -68,7 +73,7 @@ def _domain(text: str) -> tuple[str, list[str], str] | None:
         letter = match[2] or match[4]
         positive = match[3] in ("+", "*", ">0") or (match[3] or "").startswith(">")
         kind = "P" if positive and letter in "ZN" else "N" if match[3] else letter
-        return head + text[: match.start()], re.findall(r"[A-Za-z]", match[1]), kind
+        return head + text[: match.start()], _each(match[1]), kind
     if (
         "integer" in text
         or "number" in text
@@ -81,9 +86,14 @@ def _domain(text: str) -> tuple[str, list[str], str] | None:
             return head + text[: reverse.start()], [reverse[3]], _worded(reverse[1], reverse[2])
         worded = _DOMAIN_WORDS.search(text)
         if worded and worded.start() > 0:
-            names = re.findall(r"[A-Za-z]", worded[1])
+            names = _each(worded[1])
             return head + text[: worded.start()], names, _worded(worded[2], worded[3])
     return None
+
+
+def _each(names: str) -> list[str]:
+    names = re.sub(r"\\text\{[^{}]*\}|\band\b", ",", names)
+    return re.findall(r"[A-Za-z](?:_\d)?", re.sub(r"[{}]", "", names))
 
 
 def _worded(before: str | None, noun: str) -> str:

@@ -101,7 +101,7 @@ def _joined_conditions(items: list[Answer], joint: str, kinds: set[str]) -> Answ
     total: Region | None = regions[0]
     for other in regions[1:]:
         total = None if total is None else combine_regions(total, other, joint)
-    if total is not None and not total.spans and "or" not in kinds:
+    if total is not None and not total.spans and kinds <= {",", ";"}:
         total = regions[0]
         for other in regions[1:]:  # `x < 1, x > 2`
             total = None if total is None else combine_regions(total, other, "or")

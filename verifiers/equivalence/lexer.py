@@ -73,6 +73,8 @@ _TOKEN = re.compile(
 )
 _MARKED: Final = re.compile(r"\\overline|\\bar|\\overset|\(|\\dot(?!s)")
 _DIFFERENTIALS: Final = re.compile("(?:d[a-z]){2,3}")
+# Before `^`: `Be^x` is B times a power of e, not a word.
+_TIMES_E: Final = re.compile("[A-Za-df-z]e")
 _SIGNS: Final = frozenset("+-*/^_()[]{},|!'=")
 _FUNCTION_INSIDE = re.compile(
     r"(?:a(?:rc)?)?(?:sin|cos|tan|cot|sec|csc)h?|log|ln|exp|sqrt|pi|theta|alpha|beta|lambda|omega"
@@ -114,6 +116,9 @@ def tokens(text: str) -> list[Token]:
         elif kind == "word":
             if len(raw) > _MAX_WORD:
                 raise ParseError(f"the word {raw[:_MAX_WORD]!r}")
+            if _TIMES_E.fullmatch(raw) and text[match.end() :].lstrip()[:1] == "^":
+                found.extend(("name", letter, letter, start) for letter in raw)
+                continue
             found.extend((*meaning, meaning[1], start) for meaning in word(raw))
         elif kind == "command":
             found.extend(_command(raw[1:], start))

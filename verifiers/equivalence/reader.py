@@ -19,6 +19,7 @@ from rlvr.verifiers.equivalence.conditions import (
     membership,
     to_region,
     whole_line,
+    whole_numbers,
 )
 from rlvr.verifiers.equivalence.domains import without_domains
 from rlvr.verifiers.equivalence.environments import read_environment
@@ -63,6 +64,7 @@ _NUMBER_SETS = re.compile(
     r"\\(?:mathbb|mathbf|Bbb|text)\s*\{?\s*([RZNQC])\s*\}?"
     r"(?:\^\s*\{?\s*([+*-])\s*\}?|_\s*\{?\s*([+]|>\s*0|\\ge\s*0)\s*\}?)?\Z"
 )
+_LOGICAL = re.compile(r"\\(?:lor|land)(?![A-Za-z])")
 _ANGLES = re.compile(r"<\s*([^<>=]*,[^<>=]*)>\Z")
 _NESTED = re.compile(r"\{\s*\{[^\\]*\}\s*\}\Z")
 _TRANSPOSED = re.compile(r"(.+)\^\s*\{?\s*(?:T|\\top|\\text\{T\})\s*\}?\Z")
@@ -244,6 +246,10 @@ class Reader:
         opaque = next((item for item in items if isinstance(item, Opaque)), None)
         if opaque is not None:
             return opaque
+        if _LOGICAL.search(text) and all(isinstance(i, Scalar) for i in items):
+            if len(kinds) > 1:
+                return Opaque(text, "a formula of logic")
+            return System(tuple(items), "or" if "or" in kinds else "and")
         return joined(items, kinds)
 
     def _grouped(self, text: str, low: set[str]) -> Answer | None:
@@ -278,6 +284,10 @@ class Reader:
         if pair and pair[0] == "\\{" and not outside(pair[1], BUILDER_SIGN):
             bare = pair[1]
         body = read(bare)
+        if isinstance(body, Region) and len(parameters) == 1:
+            whole = whole_numbers(body, *parameters[0])
+            if whole is not None:
+                return whole
         return body if isinstance(body, Opaque) else Family(body, parameters)
 
 

@@ -60,6 +60,27 @@ def substitute(node: Node, values: Mapping[str, Node]) -> Node:
             return node
 
 
+def replaced(node: Node, old: Node, new: Node) -> Node:
+    """A tree with every part that is written as `old` replaced; not inside sums and integrals."""
+    if node == old:
+        return new
+    match node:
+        case Negative(operand):
+            return Negative(replaced(operand, old, new))
+        case Sum(terms):
+            return Sum(tuple(replaced(term, old, new) for term in terms))
+        case Product(factors):
+            return Product(tuple(replaced(factor, old, new) for factor in factors))
+        case Quotient(above, below):
+            return Quotient(replaced(above, old, new), replaced(below, old, new))
+        case Power(base, exponent):
+            return Power(replaced(base, old, new), replaced(exponent, old, new))
+        case Call(name, arguments):
+            return Call(name, tuple(replaced(part, old, new) for part in arguments))
+        case _:
+            return node
+
+
 def map_nodes(answer: Any, change: Callable[[Node], Node]) -> Any:
     """An answer with every expression changed."""
     if isinstance(answer, _NODES):

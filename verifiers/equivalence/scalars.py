@@ -150,7 +150,7 @@ def _in_base(text: str) -> Scalar | None:
     else:
         return None
     base = int(name) if name.isdigit() else _BASE_NAMES.get(name, 0)
-    if not 2 <= base <= 36 or not re.search(r"\d", digits):
+    if not 2 <= base <= 36 or not _shows_digits(digits, base):
         return None
     whole, _, after = digits.partition(".")
     try:
@@ -160,6 +160,13 @@ def _in_base(text: str) -> Scalar | None:
     except ValueError:
         return Opaque(text, f"digits that base {base} does not have")  # type: ignore[return-value]
     return Scalar(_number(sign, value), base=base)
+
+
+def _shows_digits(digits: str, base: int) -> bool:
+    """Whether digits are a number rather than variables: `FF_{16}` is one, `F_{16}` is not."""
+    if re.search(r"\d", digits):
+        return True
+    return len(digits) > 1 and base > 10 and (digits.isupper() or base == 16)
 
 
 def _decimals(text: str, decimal_comma: bool) -> Scalar | None:

@@ -82,6 +82,8 @@ _FACTORIAL_EQUALS = re.compile(r"(?<=[\d)}\w])!=(?==|\s*\d)")
 _CIRC = re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])\s?|\\circ(?=\s*$)")
 _COMMA_GROUP = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})")
 _BRACED_COMMA = re.compile(r"(?<![A-Za-z])\{\s*([,;.])\s*\}")
+_BRACED_COLON = re.compile(r"(?:\\(?:text|mathrm|mathbin|mathrel|mathpunct|mbox))?\{\s*:\s*\}")
+_CONSTANT = re.compile(r"\+\s*(?:\\text\{)?\s*const(?:ant)?\.?\s*\}?\s*\Z")
 _ASCII_LOG = re.compile(r"(?<![A-Za-z\\])log(2|10)\s*\(")
 _LOG_BASE = re.compile(r"(?<=log)_\s*(\d) (?=\d)")
 _DOLLAR = re.compile(r"(?<!\\)\$")
@@ -125,6 +127,8 @@ def clean(text: str) -> str:
         text = _FACTORIAL_EQUALS.sub("! =", text)
     if "=" in text or "<>" in text:
         text = _ASCII_RELATION.sub(lambda m: _ASCII_RELATIONS[m.group()], text)
+    if ":" in text and "{" in text:
+        text = _BRACED_COLON.sub(":", text)
     if "{" in text:
         text = _COMMA_GROUP.sub("", text)
         text = _BRACED_COMMA.sub(r"\1", text)
@@ -142,6 +146,8 @@ def clean(text: str) -> str:
         text = _clean_latex(text)
     elif "  " in text or "\n" in text or "\t" in text:
         text = re.sub(r"\s+", " ", text)
+    if "const" in text and "C" not in text:
+        text = _CONSTANT.sub("+C", text)
     return unwrap(text)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlvr.verifiers.equivalence import families, moments, sequences
 from rlvr.verifiers.equivalence.approximate import approximate
+from rlvr.verifiers.equivalence.arbitrary import same_antiderivative
 from rlvr.verifiers.equivalence.conditions import (
     as_inequality,
     combine_regions,
@@ -98,9 +99,9 @@ class Comparer:
         result = same_expression(gold, answer, self.limits)
         if result.equal:
             return result
-        renamed = _same_constant_of_integration(gold, answer)
-        if renamed is not None:
-            return same_expression(gold, renamed, self.limits)
+        integral = same_antiderivative(gold, answer, self.limits)
+        if integral is not None and integral.equal:
+            return integral
         if self.strictness.rel_tol and within(gold, answer, self.strictness.rel_tol):
             return Result(True, STRUCTURE, "within the relative tolerance")
         if self.strictness.round_to_gold and places(gold) is not None and rounds_to(answer, gold):
@@ -395,24 +396,6 @@ def _renamed(named: Named, old: tuple[str, ...], new: tuple[str, ...]) -> Named:
     values = {a: Symbol(b) for a, b in zip(old, new, strict=True)}
     changed: Named = map_nodes(named, lambda node: substitute(node, values))
     return Named(named.name, new, changed.values)
-
-
-_CONSTANTS = frozenset(("C", "c", "K", "k"))
-
-
-def _same_constant_of_integration(gold: Node, answer: Node) -> Node | None:
-    """The answer with its `+ C` named as in the ground truth, where both have just one."""
-    names: list[str] = []
-    for node in (gold, answer):
-        if not isinstance(node, Sum) or len(free_symbols(node)) < 2:
-            return None
-        alone = [
-            term.name for term in node.terms if isinstance(term, Symbol) and term.name in _CONSTANTS
-        ]
-        if len(alone) != 1 or len(free_symbols(node) & _CONSTANTS) != 1:
-            return None
-        names.append(alone[0])
-    return None if names[0] == names[1] else substitute(answer, {names[1]: Symbol(names[0])})
 
 
 def _small(node: Node) -> Node:
