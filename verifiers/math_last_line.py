@@ -21,7 +21,7 @@ _NUMBER = re.compile(
 )
 _POINT = re.compile(r"[(\[]\s*-?[\d.]+(?:/\d+)?(?:\s*,\s*-?[\d.]+(?:/\d+)?)+\s*[)\]]")
 _SENTENCE_OR_SUM = re.compile(
-    r"(?:[^\W\d_]{1,20}['’]?[^\W\d_]*,?\s+){2,}[^=]*\d|[^\W\d_]{3,20}\s+[^=]*\d"
+    r"(?:[^\W\d_]+(?:['’][^\W\d_]*)?,?\s+){2}[^=]*\d|[^\W\d_]{3,20}\s+[^=]*\d"
     r"|[\d\s.,+*/()$×÷−-]+=[-\d\s.,/$%]+$"
 )
 _CHOICE_LINE = re.compile(r"\**\(?([A-J])(?:\)|\.(?=\s)|:)\**\s*\S")
@@ -41,6 +41,7 @@ _BROKEN_OFF = re.compile(
     r"|from|for|plus|minus"
     r"|times|equals?))\s*$"
 )
+_UNFINISHED = re.compile(r"\b[a-z][a-z'’-]*,?\Z")
 _HAS_VALUE = re.compile(r"\d|\\|^[(*$]*[A-Z][)*$]*$")
 _BARE_HEAD = re.compile(r"\s*(?:[A-Za-z]\w?|\\[a-z]+|\([a-z, ]+\)|[a-z]\([a-z]\))\s*")
 _PLAIN_NUMBER = re.compile(r"\s*-?[\d.,]+\s*")
@@ -151,8 +152,9 @@ def is_short_answer(text: str) -> bool:
 
 def last_of_line(line: str) -> Found:
     """The answer of one line."""
-    line = _last_sentence(line.strip())
-    if _BROKEN_OFF.search(line):
+    whole = line.strip()
+    line = _last_sentence(whole)
+    if _BROKEN_OFF.search(line) or _goes_on(whole, line):
         return Found("", Outcome.NO_ANSWER, "the last line breaks off")
     choice = _CHOICE_LINE.match(line)
     if choice is not None and len(line) < _WHOLE_CHARS:
@@ -189,6 +191,13 @@ def _last_sentence(line: str) -> str:
         if _HAS_VALUE.search(sentence) and sentence.count("$") % 2 == 0:
             return line[begin:].strip() if begin == ends[-2] else sentence.strip()
     return line
+
+
+def _goes_on(whole: str, sentence: str) -> bool:
+    """Whether a line goes on behind its last sentence with a value, and stops in the middle."""
+    if whole.endswith(sentence):
+        return False
+    return _BROKEN_OFF.search(whole) is not None or _UNFINISHED.search(whole) is not None
 
 
 def _is_between_prices(formula: str) -> bool:

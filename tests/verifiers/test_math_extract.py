@@ -211,6 +211,7 @@ HOSTILE = {
     "points": "(1," * 100_000,
     "spaces": " " * 1_000_000 + ".",
     "because": "Answer: " + "because " * 20_000,
+    "one line of words": "The runner went further in less time than all the others, " * 3 + "so",
 }
 
 
@@ -219,6 +220,22 @@ def test_extraction_is_quick_on_hostile_text(name: str) -> None:
     started = time.process_time()
     extract(HOSTILE[name])
     assert time.process_time() - started < 2.0
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "So we need $3^4$. First, $3^2=9$, and then $3^3=",
+        "We count the orders. Each of the 24 orders is looked at once. The second",
+        "There are 6 pairs. So far this gives\n$2 + 4 = 6$ of them. Adding the",
+    ],
+)
+def test_a_last_line_that_stops_in_the_middle_pays_nothing(response: str) -> None:
+    assert extract(response).problem is Outcome.NO_ANSWER
+
+
+def test_a_finished_last_line_counts_though_words_follow() -> None:
+    assert extract("We add both.\nThere are 24 orders in all. I hope that helps you!").text == "24"
 
 
 @settings(max_examples=300, deadline=None)
