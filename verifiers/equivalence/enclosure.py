@@ -7,6 +7,7 @@ numbers are real (`\sqrt[3]{-8} = -2`); all else is on the principal branch.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -138,7 +139,12 @@ class Enclosure:
         """
         self.work.spend(ctx.prec)
         ball = _EVALUATORS[type(node)](self, node)
-        if self.spans and not ball.contains(0):
+        if not self.spans:
+            return ball
+        if ball.contains(0):
+            if isinstance(node, Power) and not self.value(node.base).contains(0):
+                self.span = math.inf  # a power too small to tell from 0
+        else:
             size = magnitude(ball)
             if size is not None:
                 self.span = max(self.span, abs(size))

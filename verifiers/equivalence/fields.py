@@ -71,11 +71,16 @@ class Field:
     Attributes:
         salt: another salt is another point; the parts without variables keep their values.
         opaque: whether a part was replaced that could satisfy relations of its own.
+        giants: whether whole exponents of 2^40 and more are reduced, not replaced: then different
+            values still prove the expressions different, but equal ones prove nothing.
         transcendental: which of `pi` and `e` occurred.
     """
 
-    def __init__(self, k: int, limits: Limits = DEFAULT_LIMITS, salt: str = "") -> None:
+    def __init__(
+        self, k: int, limits: Limits = DEFAULT_LIMITS, salt: str = "", *, giants: bool = False
+    ) -> None:
         self.salt = salt
+        self.giants = giants
         self.prime, self.i = PRIMES[k]
         self.limits = limits
         self.opaque = False
@@ -168,10 +173,10 @@ class Field:
                 return self._whole_power(base, whole.numerator)
             root = self._root(base, whole.denominator)
             return self._raised(root, whole.numerator)
-        if isinstance(base, Number) and base.value.denominator == 1:
+        if self.giants or (isinstance(base, Number) and base.value.denominator == 1):
             tower = tower_modulo(exponent, self.prime - 1)
             if tower is not None:
-                return pow(self.value(base), tower, self.prime)
+                return self._raised(self.value(base), tower)
         return self._general_power(base, exponent)
 
     def _general_power(self, base: Node, exponent: Node) -> int:
@@ -195,7 +200,7 @@ class Field:
 
     def _whole_power(self, base: Node, power: int) -> int:
         value = self.value(base)
-        if abs(power) >= _MAX_EXPONENT and not isinstance(base, Number):
+        if abs(power) >= _MAX_EXPONENT and not isinstance(base, Number) and not self.giants:
             return self._part("power", value, power % self.prime)
         return self._raised(value, power)
 
@@ -352,8 +357,21 @@ def tower_modulo(node: Node, modulus: int) -> int | None:
             if power < min(order, 64) and lower**power < modulus:
                 return int(lower**power)
             return pow(lower, power, modulus) + modulus
+        case Call("factorial", (Number(value),)) if value.denominator == 1:
+            return _factorial_modulo(value.numerator, modulus)
         case _:
             return None
+
+
+def _factorial_modulo(n: int, modulus: int) -> int | None:
+    if not 1 < n <= _MAX_FACTORIAL:
+        return None
+    result, above = 1, False
+    for factor in range(2, n + 1):
+        result *= factor
+        above = above or result >= modulus
+        result %= modulus
+    return result + modulus if above else result
 
 
 @lru_cache(maxsize=256)
