@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import re
 
-from rlvr.verifiers.equivalence.conditions import combine_regions, membership, whole_numbers
+from rlvr.verifiers.equivalence.conditions import (
+    combine_regions,
+    membership,
+    whole_numbers,
+    with_whole_ends,
+)
 from rlvr.verifiers.equivalence.joining import joined
 from rlvr.verifiers.equivalence.names import read_name
 from rlvr.verifiers.equivalence.notations import read_dotted
@@ -130,6 +135,7 @@ def _builder(read: Read, left: str, right: str) -> Answer | None:
             whole = whole_numbers(condition, left, domain.name)
             if whole is not None:
                 return whole
+            condition = with_whole_ends(condition)
             return System((membership(left, domain), condition), "and")
     condition = _condition(read, right)
     name = read_name(left.strip())

@@ -185,6 +185,8 @@ def _decide(gold: str, answer: str, strictness: Strictness, limits: Limits) -> R
             result = comparer.same(gold_reading, reading)
             if not result.equal:
                 result = _renamed(comparer, gold_reading, reading) or result
+            elif isinstance(gold_reading, Choice) and isinstance(reading, Choice):
+                result = _beside_choices(gold_reading, reading, strictness, limits) or result
             if result.equal:
                 form = wrong_form(gold_reading, reading, strictness)
                 if not form:
@@ -215,6 +217,17 @@ def _renamed(comparer: Comparer, gold: Answer, answer: Answer) -> Result | None:
     return None
 
 
+def _beside_choices(
+    gold: Choice, answer: Choice, strictness: Strictness, limits: Limits
+) -> Result | None:
+    """`(A) 12` is not `(A) 13`; what is said in words beside a letter may vary."""
+    texts = gold.text, answer.text
+    if not all(texts) or any(map(words.is_words, texts)):
+        return None
+    result = _decide(*texts, strictness, limits)
+    return result if result.equal is False else None
+
+
 def _more_telling(gold: Answer, answer: Answer) -> bool:
     return type(gold) is type(answer)
 
@@ -234,7 +247,9 @@ def _hedge(answer: str, wanted: tuple[Answer, ...], given: tuple[Answer, ...]) -
 def _not_a_pair(
     wanted: tuple[Answer, ...], given: tuple[Answer, ...], gold: Answer, answer: Answer
 ) -> bool:
-    """`12:00` and `1:00` are times; only where one side is none may they be ratios."""
+    """Two times are no ratios, `12:00` and `1:00`, and two dates no sums, `2021-03-05`."""
+    if isinstance(gold, Scalar) and isinstance(answer, Scalar):
+        return all(any(isinstance(i, Moment) and i.dates for i in side) for side in (wanted, given))
     if isinstance(gold, Ratio) and isinstance(answer, Ratio):
         times = [any(isinstance(item, Moment) for item in side) for side in (wanted, given)]
         return all(times)

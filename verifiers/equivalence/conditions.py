@@ -240,6 +240,22 @@ def whole_numbers(condition: Answer, name: str, domain: str) -> Collection | Non
     return Collection(tuple(found), "set") if 0 < len(found) <= _MAX_WHOLE else None
 
 
+def with_whole_ends(condition: Answer) -> Answer:
+    """A condition on a whole number with closed whole ends: `n > 3` as `n >= 4`."""
+    if not isinstance(condition, Region):
+        return condition
+    spans: list[Span] = []
+    for span in condition.spans:
+        low = _last_outside(span.low, span.low_closed, 1)
+        high = _last_outside(span.high, span.high_closed, -1)
+        if (low is None) != (span.low is None) or (high is None) != (span.high is None):
+            return condition
+        first = None if low is None else integer(low + 1)
+        last = None if high is None else integer(high - 1)
+        spans.append(Span(first, first is not None, last, last is not None))
+    return Region(condition.variable, tuple(spans))
+
+
 def _last_outside(end: Node | None, closed: bool, sign: int) -> int | None:
     """The last whole number before (sign 1) or the first behind (sign -1) an end."""
     try:

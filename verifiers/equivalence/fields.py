@@ -358,12 +358,12 @@ def tower_modulo(node: Node, modulus: int) -> int | None:
                 return int(lower**power)
             return pow(lower, power, modulus) + modulus
         case Call("factorial", (Number(value),)) if value.denominator == 1:
-            return _factorial_modulo(value.numerator, modulus)
+            return _factorial_as_exponent(value.numerator, modulus)
         case _:
             return None
 
 
-def _factorial_modulo(n: int, modulus: int) -> int | None:
+def _factorial_as_exponent(n: int, modulus: int) -> int | None:
     if not 1 < n <= _MAX_FACTORIAL:
         return None
     result, above = 1, False
