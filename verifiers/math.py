@@ -1,29 +1,32 @@
-r"""The math verifier: extraction by a stated rule, exact arithmetic first, algebra behind limits.
+r"""The math verifier: a stated rule of extraction, then a comparison in tiers, each with a bound.
 
-What is decided without algebra (the same text, exact numbers, choices, words, lists of those) takes
-microseconds and needs no process. The rest goes to math-verify's parser and sympy in a worker that
-can be killed; what is not settled in time is `incorrect` with a reason that begins with
-`undecided`. `docs/verifiers.md` lists the rules.
+Nearly all answers are decided in the caller's own process, in microseconds to a few milliseconds,
+by `rlvr.verifiers.equivalence`. The few that need symbolic algebra go to a worker that is killed at
+its deadline; what is not settled by then is `incorrect` with a reason that begins with `undecided`,
+and counted in the metric of that name. `docs/math.md` lists the rules.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from rlvr.errors import ConfigError, VerifierError
-from rlvr.types import Completion, Task, Verdict
+from rlvr.errors import ConfigError, VerifierError, nearest
+from rlvr.types import Completion, FinishReason, Task, Verdict
 from rlvr.verifiers import pool_wire
 from rlvr.verifiers.base import Verifier
-from rlvr.verifiers.math_compare import Comparison, compare
-from rlvr.verifiers.math_extract import Extraction, extract
-from rlvr.verifiers.math_normal import normalise
+from rlvr.verifiers.equivalence.result import Limits, Result
+from rlvr.verifiers.equivalence.strictness import PRESETS, Form, LogBase, Ratios, Strictness
+from rlvr.verifiers.math_decide import decide
+from rlvr.verifiers.math_extract import Extraction, cleaned, extract
 
 _MAX_SHOWN = 200
 _MAX_EXTRACTED = 4000
-_GRACE_SECONDS = 0.5
+_GRACE_SECONDS = 0.05
+_QUICK = Limits()
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,36 @@ class MathVerifier(Verifier):
     The ground truth (`task.answer`) is a number or a text: `18`, `"\\frac{1}{2}"`, `"$x=3$"`,
     `"\\boxed{7}"`, or a GSM8K solution that ends in `#### 18`.
 
+    Every option but the first two is one of `Strictness`, which says what it means; `None` leaves
+    it as the preset has it.
+
     Attributes:
-        timeout: seconds of algebra for one answer.
+        timeout: seconds for one answer that takes algebra; then its worker is killed.
+        preset: strictness as a data set is usually graded: `gsm8k`, `math`, `aime`,
+            `olympiadbench` or `minerva`.
     """
 
     timeout: float = 3.0
+    preset: str | None = None
+    rel_tol: float | None = None
+    round_to_gold: bool | None = None
+    unit_missing: bool | None = None
+    unit_convert: bool | None = None
+    unit_mismatch: bool | None = None
+    percent_bare: bool | None = None
+    degrees_bare: bool | None = None
+    clock_bare: bool | None = None
+    decimal_comma: bool | None = None
+    number_words: bool | None = None
+    log_base: LogBase | None = None
+    ignore_case: bool | None = None
+    ratios: Ratios | None = None
+    vector_style: bool | None = None
+    rhs_only: bool | None = None
+    solve_equations: bool | None = None
+    ordered_lists: bool | None = None
+    form: Form | None = None
+    evaluated: bool | None = None
 
     name: ClassVar[str] = "math"
     worker_memory_bytes: ClassVar[int | None] = 4 << 30
@@ -48,6 +76,26 @@ class MathVerifier(Verifier):
             raise ConfigError(
                 f"verifier 'math': timeout is {self.timeout!r}: expected seconds above 0"
             )
+        if self.preset is not None and self.preset not in PRESETS:
+            raise ConfigError(
+                f"verifier 'math': preset is {self.preset!r}: expected one of "
+                f"{', '.join(PRESETS)}{nearest(str(self.preset), PRESETS)}"
+            )
+        object.__setattr__(self, "_strictness", self._chosen_strictness())
+
+    def _chosen_strictness(self) -> Strictness:
+        base = PRESETS[self.preset] if self.preset is not None else Strictness()
+        names = {field.name for field in dataclasses.fields(Strictness)}
+        chosen = {name: getattr(self, name) for name in names}
+        return dataclasses.replace(
+            base, **{name: value for name, value in chosen.items() if value is not None}
+        )
+
+    @property
+    def strictness(self) -> Strictness:
+        """What counts as equal, preset and options together."""
+        strictness: Strictness = self._strictness  # type: ignore[attr-defined]
+        return strictness
 
     @property
     def time_limit(self) -> float:
@@ -56,13 +104,14 @@ class MathVerifier(Verifier):
 
     def on_timeout(self, seconds: float) -> Verdict:
         """An answer can be made hard to compare on purpose: it is not paid for."""
-        return Verdict.wrong(f"undecided: not settled within {min(seconds, self.timeout):g} s")
+        reason = f"undecided: not settled within {min(seconds, self.timeout):g} s"
+        return Verdict.wrong(reason, metrics={"undecided": 1.0})
 
     def warm(self) -> None:
-        """Import sympy and the parser."""
-        from rlvr.verifiers import math_symbolic
-
-        math_symbolic.warm()
+        """Import what the comparison needs, sympy too."""
+        limits = Limits(algebra=True)
+        decide("x+\\frac{1}{2}", Extraction("\\frac{2x+1}{2}", "box"), self.strictness, limits)
+        import sympy  # noqa: F401  (a worker that needs it must not pay for the import)
 
     def verify(self, task: Task, completion: str | Completion) -> Verdict:
         """Grade one completion; where that takes algebra, in a process that can be killed."""
@@ -75,17 +124,9 @@ class MathVerifier(Verifier):
     def judge_quickly(self, task: Task, completion: Completion) -> Verdict | None:
         """Decide without algebra, or not at all."""
         try:
-            gold = read_gold(task.answer)
+            return self._judge(task, completion, _QUICK)
         except VerifierError as error:
             return Verdict.error(str(error))
-        found = extract(completion.text)
-        if found.problem is not None:
-            return Verdict.wrong(found.reason, found.problem)
-        if len(found.text) > _MAX_EXTRACTED:
-            reason = f"undecided: an answer of {len(found.text):,} characters"
-            return Verdict.wrong(reason, extracted=found.text[:_MAX_SHOWN])
-        comparison = compare(gold, normalise(found.text), None)
-        return None if comparison is None else _as_verdict(comparison, found, gold)
 
     def judge(self, task: Task, completion: Completion) -> Verdict:
         """Decide, by algebra where nothing else does.
@@ -93,32 +134,28 @@ class MathVerifier(Verifier):
         Raises:
             VerifierError: the ground truth is no answer.
         """
-        verdict = self.judge_quickly(task, completion)
-        if verdict is not None:
-            return verdict
-        from rlvr.verifiers.math_symbolic import OutOfTime, Undecided, at_most, equivalent
+        seconds = max(0.1, 0.9 * self.timeout)
+        verdict = self._judge(task, completion, Limits(algebra=True, algebra_seconds=seconds))
+        assert verdict is not None
+        return verdict
 
+    def _judge(self, task: Task, completion: Completion, limits: Limits) -> Verdict | None:
+        """The verdict, or `None` where only algebra can say."""
         gold = read_gold(task.answer)
-        found = extract(completion.text)
-        try:
-            with at_most(self.timeout):
-                comparison = compare(gold, normalise(found.text), equivalent)
-        except OutOfTime:
-            reason = f"undecided: not settled within {self.timeout:g} s"
-            comparison = Comparison(False, "symbolic", reason)
-        except Undecided as limit:
-            comparison = Comparison(False, "symbolic", f"undecided: {limit}")
-        except (MemoryError, RecursionError) as error:
-            comparison = Comparison(False, "symbolic", f"undecided: {type(error).__name__}")
-        except Exception as error:  # sympy and its parser raise anything on strange expressions
-            reason = f"undecided: {type(error).__name__}: {error}"[:_MAX_SHOWN]
-            comparison = Comparison(False, "symbolic", reason)
-        assert comparison is not None
-        return _as_verdict(comparison, found, gold)
+        found = extract(completion.text, completion.finish_reason is FinishReason.LENGTH)
+        if found.problem is not None:
+            return Verdict.wrong(f"{found.reason} ({found.how})", found.problem)
+        if len(found.text) > _MAX_EXTRACTED:
+            result = Result.undecided(f"an answer of {len(found.text):,} characters")
+            return _as_verdict(result, found, found.text, gold)
+        result, reading = decide(gold, found, self.strictness, limits)
+        if result.needs_algebra and not limits.algebra:
+            return None
+        return _as_verdict(result, found, reading, gold)
 
 
 def read_gold(answer: Any) -> str:
-    """The ground truth as a normalised text.
+    """The ground truth as a text.
 
     Raises:
         VerifierError: it is neither a number nor a text, or there is nothing in it.
@@ -134,15 +171,18 @@ def read_gold(answer: Any) -> str:
 @lru_cache(maxsize=4096)
 def _read_gold_text(text: str) -> str:
     if "####" in text or re.search(r"\\(?:boxed|fbox)", text):
-        found = extract(text)
-        return normalise(found.text)
-    return normalise(text)
+        return extract(text).text
+    return cleaned(text)
 
 
-def _as_verdict(comparison: Comparison, found: Extraction, gold: str) -> Verdict:
-    how = f"{found.rule} rule, {comparison.tier}"
-    shown = found.text[:_MAX_SHOWN]
-    if comparison.equal:
-        return Verdict.correct(f"equal ({how})", extracted=shown)
-    reason = comparison.reason or f"expected {gold[:_MAX_SHOWN]}"
-    return Verdict.wrong(f"{reason} ({how})", extracted=shown)
+def _as_verdict(result: Result, found: Extraction, reading: str, gold: str) -> Verdict:
+    how = f"{found.how}; {result.tier}"
+    shown = reading[:_MAX_SHOWN]
+    if result.equal:
+        return Verdict.correct(f"equal ({how})", extracted=shown, metrics={"undecided": 0.0})
+    undecided = result.equal is None
+    reason = result.reason or f"expected {gold[:_MAX_SHOWN]}"
+    if undecided:
+        reason = f"undecided: {reason}"
+    metrics = {"undecided": float(undecided)}
+    return Verdict.wrong(f"{reason} ({how})", extracted=shown, metrics=metrics)

@@ -2,53 +2,71 @@ r"""Finding the final answer in a response, by a stated rule; linear in the leng
 
 The first rule that finds something decides:
 
-1. `box`: what `\boxed{...}` holds. Several boxes with different contents are one list: they never
-   answer a question that has one answer.
-2. `####`: what follows `####` (the form of GSM8K's own solutions).
-3. `label`: a line that begins with `A:`, `Answer:` or `Final answer:`, Markdown around it or not.
-4. `phrase`: what follows "the answer is" (or the same in a few other languages).
-5. `whole`: the response itself, where it is one short line.
-6. `last line`: the last formula or number of the last line.
+1. `tag`: what stands in the last `<answer>...</answer>`; a box inside it counts as the box.
+2. `box`: what the last `\boxed{...}` holds, with what belongs to it (`rlvr.verifiers.math_boxes`).
+3. `####`: what follows `####` (the form of GSM8K's own solutions), unless it is a heading.
+4. `label`: a line that begins with `A:`, `Answer:` or `Final answer:`, Markdown around it or not.
+5. `phrase`: what follows the last "the answer is", in the languages of `math_phrases`.
+6. `whole`: the response itself, where it is one short line.
+7. `last line`: the last bold text, formula or number of the last line, or the choice there.
 
-An answer that hedges, or that the rest of the response takes back, is no answer.
+Only the last 200,000 characters are read, and nothing behind an end-of-turn mark. An answer that
+hedges, that its sentence negates, or that the rest of the response takes back is no answer; where
+it is taken back and another one follows, that one is. Of a response that was cut off by the token
+limit only a finished answer counts: rules 6 and 7 do not apply, nor does an answer that runs into
+the end.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlvr.types import Outcome
+from rlvr.verifiers import math_last_line
+from rlvr.verifiers.math_boxes import Box, box_strength, find_boxes, read_boxes, tight
+from rlvr.verifiers.math_phrases import claims, dismissed, labels, negated_after, taken_back
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*")
-_HASHES = re.compile(r"####[ \t]*([^\n]*)")
-_LABEL = re.compile(
-    r"^[ \t>*_#-]{0,8}(?:final[ \t]{1,4})?(?:a|answer|ans)\b[ \t*_]{0,4}[:：=][ \t*_]*([^\n]+)",
-    re.IGNORECASE | re.MULTILINE,
-)
-_PHRASE = re.compile(
-    r"(?:answer|solution|result)(?:[ \t]+to[ \t]+[^\n.:]{1,60})?[ \t*_]*"
-    r"(?:[ \t]is|[ \t]equals|[ \t]are|:)"
-    r"|答案(?:是|为)|la respuesta (?:final )?es|la réponse (?:finale )?est"
-    r"|die antwort (?:ist|lautet)|la risposta (?:finale )?è|a resposta (?:final )?é",
+_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
+_HEADING = re.compile(
+    r"(?:\W*(?:step|part|case|method|solution|conclusion|final|answer|verification|check"
+    r"|explanation)\b.*|\W*\d+[.)][ \t]+[A-Za-z].*|[^\d\\$]*[A-Za-z]{3,}[^\d\\$]*|.*:\s*\**)$",
     re.IGNORECASE,
+)  # fmt: skip
+_TURN_END = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end|user|assistant)\|?>|</s>|<end_of_turn>"
 )
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _SENTENCE_END = re.compile(
-    r"(?<![A-Za-z])\.(?=\s|$)|(?<=[A-Za-z}$)])\.(?=\s+[A-Z]|\s*$)|[。！？!?](?=\s|$)"
+    r"(?<![A-Za-z])\.(?=\s|$|\*)|(?<=[A-Za-z}$)\]])\.(?=\s+[A-Z]|\s*$|\*)|[。！？!?](?=\s|$|\*)|。"
 )
-_FORMULA = re.compile(r"\$\$([^$]{1,2000})\$\$|\$([^$\n]{1,2000})\$|\\\((.{1,2000}?)\\\)")
-_NUMBER = re.compile(r"[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|[-−]?\.\d+")
-_TAKEN_BACK = re.compile(
-    r"\bwait\b|\bscratch that\b|\bon second thought\b|\bnot (?:correct|right)\b"
-    r"|(?:\bis|\bwas|'s) (?:wrong|incorrect)\b|\bI made an? (?:mistake|error)\b",
-    re.IGNORECASE,
+_ABBREVIATED = re.compile(r"\b[ap]\.m\.$", re.IGNORECASE)
+_EXPLANATION = re.compile(
+    r"(?:,|\s)\s*(?:because|since|as (?:we|the|it|they|this|option|shown|required|desired)"
+    r"|which (?:is|means|gives|matches)"
+    r"|so (?:the|that|we|it|option|\(?[A-J]\)?\b)|weil|parce que|porque|perché|因为|puisque)\b.*$",
+    re.IGNORECASE | re.DOTALL,
 )
-_SENTENCE_OR_SUM = re.compile(r"[A-Za-z]{3,}[^=]*\d|[\d\s.,+*/()$×÷−-]+=")
-_BOX_TAIL_CHARS = 2000
-_WHOLE_CHARS = 200
+_SUFFIX = re.compile(r"(?:입니다|이다|이에요|예요|です|になります|となります|である|だ)[。.]?\s*$")
+_LEADING = re.compile(
+    r"^(?:\s|[*_:：]|(?:therefore|thus|then|that|just|simply|indeed)\b)+", re.IGNORECASE
+)
+_SO = re.compile(r"^(?:so|thus|hence|therefore|then|finally|it is|it's)\b[,:]?\s+", re.IGNORECASE)
+_NOT = re.compile(
+    r"(?:\$|\\\(|\*)*\s*(?:not\b|n't\b|isn't\b|never\b|neither\b(?=.*\bnor\b)|不是|nicht\b|pas\b"
+    r"|не\b)", re.IGNORECASE
+)  # fmt: skip
+_VALUE = re.compile(r"\$?[-\d.,/%\s\\{}()+*^_$]*(?:\\?[a-z]+[-\d.,/%\s\\{}()+*^_$]*){0,4}")
+_LOOSE_COMMA = re.compile(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)")
+_BRACKETED_MATRIX = re.compile(
+    r"\(\s*(\\begin\{[a-zA-Z]*matrix\}(?:(?!\\begin).)*\\end\{[a-zA-Z]*matrix\})\s*\)$", re.DOTALL
+)
+_GLUED_SPACE = re.compile(r"\\(q?quad)(?=[A-Za-z])")
 _TAIL_CHARS = 20_000
-_LINE_CHARS = 2000
+_MAX_CHARS = 200_000
+_MAX_READINGS = 3
+_MAX_ANSWERS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,135 +78,288 @@ class Extraction:
         rule: which rule found it.
         problem: the outcome where nothing can be graded.
         reason: the problem in words.
+        note: more about the rule: how several boxes or what stands beside one were read.
+        others: the same answer read with what stands beside it (`x = 3` beside `3`).
+        parts: the single answers, where there are several; each of them may be the ground truth,
+            written differently.
     """
 
     text: str
     rule: str
     problem: Outcome | None = None
     reason: str = ""
+    note: str = ""
+    others: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @property
+    def how(self) -> str:
+        """The rule in words."""
+        return f"{self.rule} rule, {self.note}" if self.note else f"{self.rule} rule"
 
 
-def extract(response: str) -> Extraction:
-    """The final answer of a response whose thinking was taken away."""
+def extract(response: str, cut_short: bool = False) -> Extraction:
+    """The final answer of a response whose thinking was taken away.
+
+    Args:
+        response: the text.
+        cut_short: it was stopped by a token limit, so its end is no end.
+    """
+    response = response[-_MAX_CHARS:]
+    marked = "<|" in response or "</s>" in response or "<end_of" in response
+    turn_end = _TURN_END.search(response, 1) if marked else None
+    if turn_end is not None:
+        response = response[: turn_end.start()]
     if not response.strip():
         return Extraction("", "none", Outcome.NO_ANSWER, "the response is empty")
+    tagged = _from_tag(response)
+    if tagged is not None:
+        return tagged
     boxed = _from_boxes(response)
     if boxed is not None:
         return boxed
     tail = response[-_TAIL_CHARS:]
-    for rule, found in (
-        ("####", [match.group(1) for match in _HASHES.finditer(tail)]),
-        ("label", [match.group(1) for match in _LABEL.finditer(tail)]),
-    ):
-        answers = [answer.strip() for answer in found if answer.strip()]
-        if answers:
-            return Extraction(_join(answers), rule)
-    return _from_phrase(tail) or _from_whole(response) or _from_last_line(tail)
+    found = _from_hashes(tail) or _from_labels(tail) or _from_claims(tail, cut_short)
+    if found is not None:
+        return found
+    if cut_short:
+        return Extraction("", "none", Outcome.NO_ANSWER, "cut off before there was an answer")
+    return _from_whole(response) or _from_last_line(tail)
+
+
+def cleaned(text: str) -> str:
+    r"""An answer or a ground truth without what is only an accident of how it was written.
+
+    One pair of formula marks around it, backslashes that were all doubled, `\quadx`.
+    """
+    text = text.strip()
+    if "\\" in text:
+        if "\\\\" in text and not re.search(r"(?<!\\)\\[A-Za-z]", text):
+            text = re.sub(r"\\\\(?=[A-Za-z,;!{}])", lambda _: "\\", text)
+        text = _GLUED_SPACE.sub(r"\\\1 ", text)
+        text = math_last_line.unwrapped(text)
+    if "{" in text:
+        text = _LOOSE_COMMA.sub("{,}", text)
+    if text.startswith("$"):
+        inner = text.strip("$").strip() if text.endswith(("$", "$.")) else text
+        inner = text.removesuffix(".").strip("$").strip() if text.endswith("$.") else inner
+        text = inner if "$" not in inner and inner else text
+    if text.startswith("(") and "matrix" in text:
+        text = _BRACKETED_MATRIX.sub(r"\1", text)
+    return text
 
 
 def boxes(response: str) -> list[str | None]:
     r"""What each `\boxed{...}` holds, in order; `None` for one that is never closed."""
-    return [content for content, _ in _boxes(response)]
+    return [box.content for box in find_boxes(response[-_MAX_CHARS:])]
 
 
-def _boxes(response: str) -> list[tuple[str | None, int]]:
-    """What each box holds, and where it ends. A box inside a box is part of the outer one."""
-    found: list[tuple[str | None, int]] = []
-    end = 0
-    for match in _BOX.finditer(response):
-        if match.start() >= end:
-            content, end = _braced(response, match.end())
-            found.append((content, end))
-    return found
+def _from_tag(response: str) -> Extraction | None:
+    if "nswer>" not in response and "NSWER>" not in response:
+        return None
+    spans = _tag_spans(response)
+    if not spans:
+        return None
+    back = taken_back(response, spans[-1][1] + len("</answer>"))
+    if back:
+        return _taken_back("tag", back)
+    answers = [response[begin:end] for begin, end in spans[-_MAX_ANSWERS:]]
+    inside = answers[-1].strip()
+    if not inside:
+        return Extraction("", "tag", Outcome.NO_ANSWER, "the last <answer> is empty")
+    found = _from_boxes(inside) or _from_claims(inside, False)
+    if found is not None:
+        return replace(found, rule="tag", note=f"{found.rule} inside it")
+    return _one_or_several(answers, "tag") or Extraction(inside, "tag")
+
+
+def _tag_spans(response: str) -> list[tuple[int, int]]:
+    """Where the contents of `<answer>...</answer>` lie; tags without a partner are passed over."""
+    spans: list[tuple[int, int]] = []
+    begin: int | None = None
+    for tag in _TAG.finditer(response):
+        if not tag.group(1):
+            begin = tag.end()
+        elif begin is not None:
+            spans.append((begin, tag.start()))
+            begin = None
+    return spans
 
 
 def _from_boxes(response: str) -> Extraction | None:
-    found = _boxes(response)
+    if "oxed" not in response and "\\fbox" not in response:
+        return None
+    found = find_boxes(response)
     if not found:
         return None
-    last, end = found[-1]
-    if last is None:
+    last = found[-1]
+    if last.content is None:
         return Extraction("", "box", Outcome.WRONG_FORMAT, "the last box is not closed")
-    if not last.strip():
+    if not last.content.strip():
         return Extraction("", "box", Outcome.NO_ANSWER, "the last box is empty")
-    back = _TAKEN_BACK.search(response, end, end + _BOX_TAIL_CHARS)
-    if back is not None:
-        reason = f"the text after the box takes it back: {back.group()!r}"
-        return Extraction("", "box", Outcome.INCORRECT, reason)
+    back = taken_back(response, last.end) or dismissed(last.content, response[last.end :])
+    if back:
+        return _after_retraction(response, last, back)
+    answer = read_boxes(response, found)
+    if answer.problem:
+        return Extraction("", "box", Outcome.INCORRECT, answer.problem)
+    first, *others = answer.readings
+    later = _stated_later(response, found)
+    if later is not None:
+        return later
+    found_others = tuple(cleaned(other) for other in others[: _MAX_READINGS - 1])
     return Extraction(
-        _join([text for content, _ in found if (text := (content or "").strip())]), "box"
+        cleaned(first), "box", note=answer.note, others=found_others, parts=answer.parts
     )
 
 
-def _braced(text: str, start: int) -> tuple[str | None, int]:
-    """The group that begins at `start`, or the one word there; and where it ends."""
-    if start >= len(text) or text[start] != "{":
-        word = re.compile(r"[^\s$.,;]*").match(text, start)
-        assert word is not None
-        return word.group(), word.end()
-    depth = 0
-    for brace in _UNESCAPED_BRACE.finditer(text, start):
-        depth += 1 if brace.group().endswith("{") else -1
-        if depth == 0:
-            return text[start + 1 : brace.start()], brace.end()
-    return None, len(text)
-
-
-_UNESCAPED_BRACE = re.compile(r"(?<!\\)[{}]|(?<=\\\\)[{}]")
-
-
-def _join(answers: Sequence[str]) -> str:
-    """One answer; or, where several differ, the list of them."""
-    distinct = list(dict.fromkeys(re.sub(r"\s+", "", answer) for answer in answers))
-    if len(distinct) == 1:
-        return answers[-1]
-    return " , ".join(distinct)
-
-
-def _from_phrase(text: str) -> Extraction | None:
-    last = None
-    for match in _PHRASE.finditer(text):
-        if text[match.end() :].strip(" *_$:\n"):
-            last = match
-    if last is None:
+def _stated_later(response: str, found: list[Box]) -> Extraction | None:
+    """A "final answer is" behind the last box, where the box itself claimed to be none."""
+    rest = response[found[-1].end :][-_TAIL_CHARS:]
+    if "inal" not in rest or box_strength(response, found[-1]) > 1:
         return None
-    rest = text[last.end() :].lstrip(" \t*_:\n")
-    line = rest.split("\n", 1)[0] if not rest.startswith("$$") else rest
-    end = _SENTENCE_END.search(line)
-    answer = (line[: end.start()] if end else line).strip()
-    return Extraction(answer, "phrase") if answer else None
+    last = next((c for c in reversed(claims(rest)) if "final" in c.words.lower()), None)
+    stated = None if last is None else _from_claims(rest[last.start :], False)
+    if stated is None or stated.problem is not None or not _VALUE.fullmatch(stated.text):
+        return None
+    return replace(stated, note="a final answer behind the box")
+
+
+def _after_retraction(response: str, box: Box, back: str) -> Extraction:
+    """What is said instead of a box that was taken back."""
+    found = _from_claims(response[box.end :][-_TAIL_CHARS:], False)
+    if found is None or found.problem is not None:
+        return _taken_back("box", back)
+    return replace(found, note=f"the box is taken back: {back!r}")
+
+
+def _taken_back(rule: str, words: str) -> Extraction:
+    return Extraction("", rule, Outcome.INCORRECT, f"the text after it takes it back: {words!r}")
+
+
+def _one_or_several(answers: Sequence[str], rule: str) -> Extraction | None:
+    """The list of the answers where they differ; `None` where they are one."""
+    distinct = {tight(answer.strip("*_ ")): answer.strip() for answer in answers}
+    if len(distinct) < 2:
+        return None
+    parts = tuple(distinct.values())[-_MAX_ANSWERS:]
+    return Extraction(" , ".join(parts), rule, note="several answers", parts=parts)
+
+
+def _from_hashes(tail: str) -> Extraction | None:
+    if "####" not in tail:
+        return None
+    matches = [match for match in _HASHES.finditer(tail) if match.group(1).strip()]
+    answers = [m.group(1).strip() for m in matches if not _is_heading(m, tail)]
+    if not answers or answers[-1] != matches[-1].group(1).strip():
+        return None
+    back = taken_back(tail, matches[-1].end())
+    if back:
+        return _taken_back("####", back)
+    return _one_or_several(answers, "####") or Extraction(answers[-1], "####")
+
+
+def _is_heading(match: re.Match[str], tail: str) -> bool:
+    """Whether `#### Step 2: add them` begins a section; the last line of all is an answer."""
+    return bool(_HEADING.match(match.group(1).strip()) and tail[match.end() :].strip())
+
+
+def _from_labels(tail: str) -> Extraction | None:
+    answers = [answer for answer in labels(tail) if answer.strip(" *_$")]
+    if not answers:
+        return None
+    back = taken_back(tail, tail.rfind(answers[-1]) + len(answers[-1]))
+    if back:
+        return _taken_back("label", back)
+    several = _one_or_several(answers, "label")
+    if several is not None:
+        return several
+    answer = math_last_line.without_hope(answers[-1])
+    inner = _from_claims(answer, False)
+    return _as_answer(answer, "label") if inner is None else inner
+
+
+def _from_claims(text: str, cut_short: bool) -> Extraction | None:
+    """What follows the last claim that something follows."""
+    for claim in reversed(claims(text)):
+        rest = text[claim.end :]
+        if not rest.strip(" *_$:：\n\t"):
+            continue
+        answer, length = _first_sentence(rest)
+        end = claim.end + length
+        if not answer:
+            continue
+        if (
+            cut_short
+            and end >= len(text.rstrip())
+            and not text.rstrip().endswith((".", "$", "*", "。"))
+        ):
+            return Extraction("", "phrase", Outcome.NO_ANSWER, "cut off within the answer")
+        back = taken_back(text, end)
+        return _taken_back("phrase", back) if back else _as_answer(answer, "phrase")
+    return None
+
+
+def _first_sentence(rest: str) -> tuple[str, int]:
+    """The first sentence, or the display formula that begins there; and how far it goes."""
+    stripped = rest.lstrip(" \t*_:：\n")
+    skipped = len(rest) - len(stripped)
+    for opening, closing in (("$$", "$$"), ("\\[", "\\]")):
+        if stripped.startswith(opening):
+            end = stripped.find(closing, 2)
+            if end > 0:
+                return stripped[2:end].strip(), skipped + end + 2
+    line = stripped.split("\n", 1)[0]
+    for stop in _SENTENCE_END.finditer(line):
+        if not _ABBREVIATED.search(line, 0, stop.end()) and not _inside_formula(line, stop.start()):
+            return line[: stop.start()].strip(), skipped + stop.end()
+    return line.strip(), skipped + len(line)
+
+
+def _inside_formula(line: str, position: int) -> bool:
+    r"""Whether a position lies between two dollar signs, or between `\(` and `\)`."""
+    before = line[:position]
+    if before.count("\\(") > before.count("\\)"):
+        return "\\)" in line[position:]
+    if before.endswith("$"):
+        return False
+    signs = len(re.findall(r"(?<!\\)\$", line))
+    pattern = r"(?<!\\)\$" if signs % 2 == 0 else r"(?<!\\)\$(?!\d)"  # an odd one is a price
+    return len(re.findall(pattern, before)) % 2 == 1 and "$" in line[position + 1 :]
+
+
+def _as_answer(sentence: str, rule: str) -> Extraction:
+    """The answer in what a label or a claim is followed by."""
+    sentence = _LEADING.sub("", sentence)
+    if _NOT.match(sentence):
+        return Extraction(
+            "", rule, Outcome.INCORRECT, f"the sentence negates it: {sentence[:80]!r}"
+        )
+    if sentence.count("**") % 2:  # its beginning went with what stood before
+        bold, _, rest = sentence.partition("**")
+        if negated_after(rest):
+            return Extraction("", rule, Outcome.INCORRECT, f"it is negated: {sentence[:80]!r}")
+        joined = re.match(
+            r"[ *]*(?:or\b|and\b|,\s*[\d*$\\])", rest
+        ) or math_last_line.UNIT_NEXT.match(rest)
+        sentence = bold + rest.replace("**", "") if joined else bold
+    answer = _EXPLANATION.sub("", _SUFFIX.sub("", sentence)).strip()
+    if rule == "phrase" and negated_after(" " + sentence[len(answer) :]):
+        return Extraction("", rule, Outcome.INCORRECT, f"it is negated: {sentence[:80]!r}")
+    inner = math_last_line.value_of_sentence(answer) if len(answer) > 12 else None
+    if inner is None or inner.problem is Outcome.NO_ANSWER:
+        return Extraction(cleaned(answer), rule)
+    note = "the value of its sentence" if inner.problem is None else ""
+    return Extraction(inner.text, rule, inner.problem, inner.reason, note)
 
 
 def _from_whole(response: str) -> Extraction | None:
-    text = response.strip()
-    if "\n" in text or len(text) > _WHOLE_CHARS:
-        return None
-    if _SENTENCE_OR_SUM.match(text):
-        return None
-    if len(re.findall(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", text))) > 3:
-        return None
-    return Extraction(text, "whole")
+    text = math_last_line.unwrapped(math_last_line.without_hope(response.strip()))
+    text = _SO.sub("", text)
+    return Extraction(cleaned(text), "whole") if math_last_line.is_short_answer(text) else None
 
 
-def _from_last_line(text: str) -> Extraction:
-    line = text.rstrip().rsplit("\n", 1)[-1][-_LINE_CHARS:]
-    formulas = [
-        next(group for group in match.groups() if group) for match in _FORMULA.finditer(line)
-    ]
-    if formulas:
-        return Extraction(formulas[-1].strip(), "last line")
-    numbers = list(_NUMBER.finditer(line))
-    if not numbers:
-        return Extraction("", "last line", Outcome.NO_ANSWER, "the last line has no answer")
-    last = numbers[-1]
-    before = line[numbers[-2].end() : last.start()] if len(numbers) > 1 else line[: last.start()]
-    around = line[max(0, last.start() - 1) : last.start()] + line[last.end() : last.end() + 1]
-    if re.search(r"[{}^_\\]", around):
-        return Extraction(
-            "", "last line", Outcome.NO_ANSWER, "the last line has no answer of its own"
-        )
-    listed = len(numbers) > 1 and re.fullmatch(r"[\s,;/$]*(?:and)?[\s$]*", before)
-    if listed or re.search(r"\b(?:or|not|oder|ou|isn't)\b\s*\$?$", before):
-        reason = f"the last line hedges: {line[-80:]!r}"
-        return Extraction("", "last line", Outcome.INCORRECT, reason)
-    return Extraction(last.group(), "last line")
+def _from_last_line(tail: str) -> Extraction:
+    """Rule 7."""
+    found = math_last_line.last_of_line(math_last_line.last_line(tail))
+    return Extraction(found.text, "last line", found.problem, found.reason)

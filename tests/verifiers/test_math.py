@@ -17,9 +17,6 @@ import rlvr
 from rlvr.errors import ConfigError
 from rlvr.types import Completion, FinishReason, Outcome, Task
 from rlvr.verifiers.math import MathVerifier
-from rlvr.verifiers.math_extract import extract
-from rlvr.verifiers.math_normal import normalise
-from rlvr.verifiers.math_numbers import Number, parse_number, same_number
 from rlvr.verifiers.pool import verify_many, without_seconds
 
 MATH = MathVerifier()
@@ -27,6 +24,7 @@ GOLDEN = [
     json.loads(line)
     for line in (Path(__file__).parent / "golden" / "math.jsonl").read_text("utf-8").splitlines()
 ]
+SLOW = r"\boxed{\int_0^{\infty} \frac{\sin(x^3+x)}{x^5+\cos x} dx}"
 HOSTILE = {
     "tower": r"\boxed{9^{9^{9^{9}}}}",
     "tower in brackets": r"\boxed{(9^{99999})^{99999}}",
@@ -119,16 +117,17 @@ def test_the_quick_path_is_quick_on_hostile_text(name: str) -> None:
 
 
 def test_an_answer_that_takes_too_long_is_undecided_and_not_paid() -> None:
-    verdict = MathVerifier(timeout=0.3).verify(task("2"), r"\boxed{\binom{9999999}{4999999}}")
+    verdict = MathVerifier(timeout=0.3).verify(task("2"), SLOW)
     assert verdict.outcome is Outcome.INCORRECT
     assert verdict.reason.startswith("undecided: not settled within 0.3 s")
+    assert verdict.metrics == {"undecided": 1.0}
+    assert verdict.seconds < 0.3 + 0.1 + 1.0  # and a second for a busy machine
 
 
 def test_verify_alone_is_bounded_off_the_main_thread_too() -> None:
     verdicts: list[Any] = []
     verifier = MathVerifier(timeout=0.3)
-    answer = r"\boxed{\binom{9999999}{4999999}}"
-    thread = threading.Thread(target=lambda: verdicts.append(verifier.verify(task("2"), answer)))
+    thread = threading.Thread(target=lambda: verdicts.append(verifier.verify(task("2"), SLOW)))
     thread.start()
     thread.join(timeout=20)
     assert verdicts[0].reason.startswith("undecided")
@@ -173,73 +172,6 @@ def test_a_fraction_equals_itself_in_every_notation(value: Fraction) -> None:
     off_by_one = rf"\boxed{{{sign}\frac{{{top + bottom}}}{{{bottom}}}}}"
     assert MATH.quick(task(gold), latex).is_correct  # type: ignore[union-attr]
     assert not MATH.quick(task(gold), off_by_one).is_correct  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("text", "value", "unit"),
-    [
-        ("18.", Fraction(18), ""),
-        ("1,250.5", Fraction(2501, 2), ""),
-        (r"1{,}250", Fraction(1250), ""),
-        (r"\$18", Fraction(18), "$"),
-        (r"3\frac{1}{7}", Fraction(22, 7), ""),
-        ("-2 1/2", Fraction(-5, 2), ""),
-        (r"1.2\times10^{-5}", Fraction(12, 10**6), ""),
-        (r"0.\overline{27}", Fraction(3, 11), ""),
-        (r"60\%", Fraction(60), "%"),
-        (r"12\text{ centimeters}", Fraction(12), "cm"),
-        (r"5\text{ cm}^2", Fraction(5), "cm^2"),
-        ("18 eggs per day", Fraction(18), "eggs per day"),
-    ],
-)
-def test_numbers_are_read_exactly(text: str, value: Fraction, unit: str) -> None:
-    assert parse_number(normalise(text)) == Number(value, unit)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["1,00", "12:30", "7x", "5h", "2 million", "3 dozen", "1/0", "1e9999", "1" * 2000, "7 or 8"],
-)
-def test_what_is_no_exact_number_is_not_read_as_one(text: str) -> None:
-    assert parse_number(normalise(text)) is None
-
-
-@pytest.mark.parametrize(
-    ("gold", "answer", "same"),
-    [
-        (Number(Fraction(60), "%"), Number(Fraction(3, 5)), True),
-        (Number(Fraction(60), "%"), Number(Fraction(60)), True),
-        (Number(Fraction(60), "%"), Number(Fraction(6)), False),
-        (Number(Fraction(1, 2)), Number(Fraction(50)), False),
-        (Number(Fraction(12), "cm"), Number(Fraction(12), "m"), False),
-        (Number(Fraction(12), "cm"), Number(Fraction(12)), True),
-    ],
-)
-def test_units_may_be_missing_but_not_others(gold: Number, answer: Number, same: bool) -> None:
-    assert same_number(gold, answer) is same
-
-
-@pytest.mark.parametrize(
-    ("response", "text", "rule"),
-    [
-        (r"First \boxed{5}, then #### 6", "5", "box"),
-        (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}", "box"),
-        (r"\boxed{1} and \boxed{-2}", "1 , -2", "box"),
-        (r"\boxed{5} again \boxed{5}", "5", "box"),
-        ("work\n#### 18", "18", "####"),
-        ("work\n**Answer: 18**", "18**", "label"),
-        ("work\nA: 18", "18", "label"),
-        ("So the final answer is $3.50.", "$3.50", "phrase"),
-        ("The answer is 5. Done", "5", "phrase"),
-        ("答案是 7", "7", "phrase"),
-        ("x = 3", "x = 3", "whole"),
-        ("12 + 30 = 42", "42", "last line"),
-        ("He has 3 boxes.\nSo there are $12$ of them.", "12", "last line"),
-    ],
-)
-def test_extraction_rules_in_their_order(response: str, text: str, rule: str) -> None:
-    found = extract(response)
-    assert (found.text, found.rule) == (text, rule)
 
 
 @pytest.mark.parametrize(

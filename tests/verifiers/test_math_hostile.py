@@ -1,0 +1,191 @@
+"""Attacks: ways to be paid without knowing, and texts made to hang, crash or fill the memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rlvr.types import Task
+from rlvr.verifiers.equivalence.compare import compare
+from rlvr.verifiers.math import MathVerifier
+from rlvr.verifiers.pool import verify_many
+
+UNEARNED = json.loads((Path(__file__).parent / "golden" / "math_unearned.json").read_text("utf-8"))
+DEADLINE = 0.5
+HOSTILE = {
+    "tower": "9^{9^{9^{9}}}",
+    "tall tower": "2^" * 500 + "2",
+    "tower of brackets": "(" * 200 + "9" + ")^{99}" * 200,
+    "tower less one": "9^{9^{9^{9}}} - 9^{9^{9^{9}}} + 1",
+    "factorial tower": "((((9!)!)!)!)!",
+    "factorials": "100000! - 99999! \\cdot 100000",
+    "double factorials": "9" + "!" * 1000,
+    "binomial": r"\binom{99999999999}{49999999999}",
+    "long division": r"\frac{1}{" * 2000 + "2" + "}" * 2000,
+    "roots": r"\sqrt{1+" * 2000 + "1" + "}" * 2000,
+    "nested braces": "{" * 100_000 + "2" + "}" * 100_000,
+    "open braces": "{" * 100_000,
+    "nested brackets": "(" * 100_000 + "2" + ")" * 100_000,
+    "bars": "|" * 50_000,
+    "digits": "1" * 1_000_000,
+    "decimals": "0." + "3" * 1_000_000,
+    "exponent": "1e999999999999",
+    "negative exponent": "10^{-999999999999}",
+    "letters": "x" * 1_000_000,
+    "sum of letters": "+".join("abcdefghijklmnopqrstuvwxyz" * 200),
+    "power of a sum": "(a+b+c+d+e+f+g)^{300} - (g+f+e+d+c+b+a)^{300}",
+    "powers of powers": "((((x+1)^{99})^{99})^{99})^{99}",
+    "long sum": r"\sum_{n=1}^{10^{12}} \frac{1}{n}",
+    "nested sums": r"\sum_{a=1}^{999}\sum_{b=1}^{999}\sum_{c=1}^{999}\sum_{d=1}^{999} abcd",
+    "products": r"\prod_{n=1}^{10^9} n^n",
+    "integral": r"\int_0^{\infty} \frac{\sin(x^3+x)}{x^5+\cos x} dx",
+    "integrals": r"\int_0^1\int_0^1\int_0^1\int_0^1 \sin(xyzw)^{xyzw} dxdydzdw",
+    "limit": r"\lim_{x\to\infty} (1+\sin(1/x)^{x})^{x^{x}}",
+    "matrix": r"\begin{pmatrix}" + r"\\".join(["1&" * 300] * 300) + r"\end{pmatrix}",
+    "matrix power": r"\begin{pmatrix}1&1\\1&0\end{pmatrix}^{999999999}",
+    "set": r"\{" + ",".join(map(str, range(20_000))) + r"\}",
+    "signs": r"\pm" * 200 + "2",
+    "many signs": "+".join([r"\pm 1"] * 40),
+    "chain": "=".join(["2"] * 5000),
+    "commas": "," * 100_000,
+    "percent": "%" * 100_000,
+    "dollars": "$" * 100_000,
+    "backslashes": "\\" * 100_000,
+    "null bytes": "\x00" * 10_000 + "2",
+    "half a pair": "2\ud800",
+    "right to left": "\u202e2\u202c",
+    "combining": "2" + "\u0301" * 10_000,
+    "spaces": "2" + " " * 1_000_000,
+    "new lines": "\n" * 1_000_000,
+    "units": "2" + r"\text{ cm}" * 5000,
+    "words": "two hundred " * 5000,
+    "and": "2 and " * 10_000,
+    "ratio": ":".join(["2"] * 10_000),
+    "mixed": "2" + r"\frac{1}{2}" * 5000,
+    "subscripts": "x" + "_{1" * 2000 + "}" * 2000,
+    "cosines": r"\cos" * 5000 + "x",
+    "commands": "".join(f"\\a{chr(97 + index % 26)}" for index in range(20_000)),
+    "unknown command": "\\" + "q" * 100_000,
+    "python": "__import__('os').system('touch pwned')",
+    "lambda": "(lambda: 2)()",
+    "attribute": "().__class__.__bases__[0].__subclasses__()",
+}  # fmt: skip
+GOLDS = ("2", r"\sqrt{2}+x", r"\{1,2\}")
+_PIECES = st.lists(
+    st.sampled_from(
+        [
+            *"{}()[]|12379x,.^_+-*/=<>:;!%$&~ ",
+            *(r"\frac", r"\sqrt", r"\binom", r"\text{", r"\pm", r"\le", r"\cup", r"\{", r"\}"),
+            *(r"\infty", r"\begin{pmatrix}", r"\end{pmatrix}", r"\\", r"\pi", r"\sin", r"\log"),
+            *(
+                r"\sum_{n=1}^{",
+                r"\int_0^1",
+                r"\overline{",
+                r"\circ",
+                " or ",
+                " and ",
+                "cm",
+                "e",
+                "i",
+            ),
+        ]
+    ),
+    max_size=24,
+).map("".join)
+
+
+def task(answer: Any) -> Task:
+    return Task(id="t", prompt="", answer=answer)
+
+
+def unearned() -> list[tuple[str, str]]:
+    pairs = []
+    for index, (gold, other) in enumerate(UNEARNED["golds"]):
+        templates = UNEARNED["any"] + (UNEARNED["numbers_only"] if index < 3 else [])
+        pairs += [(gold, t.replace("{gold}", gold).replace("{other}", other)) for t in templates]
+    return pairs
+
+
+def test_nothing_is_paid_without_knowing() -> None:
+    pairs = unearned()
+    verdicts = verify_many(MathVerifier(timeout=DEADLINE), [(task(g), text) for g, text in pairs])
+    paid = [pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.reward != 0.0]
+    assert len(pairs) > 1000
+    assert paid == []
+
+
+def test_the_same_ground_truths_are_paid_where_they_are_known() -> None:
+    for gold, _ in UNEARNED["golds"]:
+        for response in (rf"\boxed{{{gold}}}", f"The answer is ${gold}$."):
+            assert MathVerifier().verify(task(gold), response).reward == 1.0
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_answer_is_not_paid_and_takes_bounded_time(name: str) -> None:
+    started = time.process_time()
+    for gold in GOLDS:
+        verdict = MathVerifier().quick(task(gold), rf"\boxed{{{HOSTILE[name]}}}")
+        assert verdict is None or verdict.reward == 0.0
+    assert time.process_time() - started < 3 * 1.0
+
+
+def test_nothing_is_over_its_deadline_and_no_worker_dies() -> None:
+    verifier = MathVerifier(timeout=DEADLINE)
+    verify_many(verifier, [(task("3"), r"\boxed{\lim_{x\to 3} x}")])  # workers stand ready
+    pairs = [(task(gold), rf"\boxed{{{text}}}") for gold in GOLDS for text in HOSTILE.values()]
+    verdicts = verify_many(verifier, pairs, workers=2)
+    assert {verdict.reward for verdict in verdicts} == {0.0}
+    slow = sorted(verdict.seconds for verdict in verdicts)
+    assert slow[-1] < DEADLINE + 0.1 + 1.5  # and time for a busy machine
+    assert not Path("pwned").exists()
+
+
+def test_a_hostile_ground_truth_is_survived_too() -> None:
+    verifier = MathVerifier(timeout=DEADLINE)
+    for name, text in HOSTILE.items():
+        verdict = verifier.quick(task(text), r"\boxed{3}")
+        assert verdict is None or verdict.reward in (0.0, None), name
+
+
+def test_hostile_answers_from_many_threads_fill_no_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    texts = [text for text in HOSTILE.values() if len(text) < 50_000]
+    rewards: list[float | None] = []
+
+    def grade(offset: int) -> None:
+        for text in texts[offset::8]:
+            verdict = MathVerifier().quick(task("2"), rf"\boxed{{{text}}}")
+            rewards.append(0.0 if verdict is None else verdict.reward)
+
+    threads = [threading.Thread(target=grade, args=(index % 8,)) for index in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert len(rewards) == 4 * len(texts)
+    assert set(rewards) == {0.0}
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kilobytes
+
+
+@settings(max_examples=250, deadline=None)
+@given(first=_PIECES, second=_PIECES)
+def test_comparison_is_total_and_symmetric(first: str, second: str) -> None:
+    there, back = compare(first, second), compare(second, first)
+    assert bool(there.equal) == bool(back.equal)
+    assert there.error_bound <= 1e-9
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=_PIECES)
+def test_an_answer_is_never_different_from_itself(text: str) -> None:
+    if text.strip():
+        assert compare(text, text).equal
+        assert compare(text, f" {text} ").equal is not False

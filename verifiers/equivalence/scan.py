@@ -1,0 +1,395 @@
+r"""Reading the outside of an answer: one notation for what structures are written with, and splits.
+
+`clean` takes wrappers away and writes relations, spaces and brackets in one way; `marks` lists what
+stands outside all brackets. Both are linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ϵ": "epsilon",
+    "ζ": "zeta", "η": "eta", "θ": "theta", "λ": "lambda", "ν": "nu", "ξ": "xi", "ρ": "rho",
+    "σ": "sigma", "τ": "tau", "φ": "phi", "ϕ": "phi", "ψ": "psi", "ω": "omega", "Δ": "Delta",
+    "Φ": "Phi", "Θ": "Theta", "Λ": "Lambda", "Σ": "Sigma", "κ": "kappa", "χ": "chi",
+}  # fmt: skip
+_UNICODE = {
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "－": "-", "＋": "+",
+    "≤": "\\le ", "⩽": "\\le ", "≦": "\\le ", "≥": "\\ge ", "⩾": "\\ge ", "≧": "\\ge ",
+    "≠": "\\ne ", "∞": "\\infty ", "°": "^\\circ ", "º": "^\\circ ", "±": "\\pm ", "∓": "\\mp ",
+    "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∉": "\\notin ", "∅": "\\emptyset ",
+    "∖": "\\setminus ", "≈": "\\approx ", "≡": "\\equiv ", "⟨": "\\langle ", "⟩": "\\rangle ",
+    "〈": "\\langle ", "〉": "\\rangle ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}",
+    "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}", "∧": "\\land ", "∨": "\\lor ",
+    "∣": "\\mid ", "→": "\\to ", "\u00a0": " ", "\u202f": " ", "\u2009": " ", "\u2002": " ",
+    "\u2003": " ", "\u200a": " ", "\u3000": " ", "\u200b": "", "\ufeff": "", "\u2061": "",
+    "，": ",", "、": ",", "：": ":", "（": "(", "）": ")", "＝": "=", "；": ";", "｛": "\\{",
+    "｝": "\\}", "．": ".", "。": ".", "％": "%", "＜": "<", "＞": ">", "∶": ":", "／": "/",
+    "…": "\\ldots ", "⋯": "\\ldots ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"',
+    "€": "\\euro ", "£": "\\pounds ", "¥": "\\yen ", "℃": "^\\circ\\text{C}",
+    "℉": "^\\circ\\text{F}", "µ": "μ", "∠": "\\angle ", "△": "\\triangle ",
+    "𝑖": "i", "𝑒": "e", "𝑥": "x",
+    "𝑦": "y", "𝜋": "\\pi ", "∀": "\\forall ", "‰": "\\permil ",
+    **{letter: f"\\{name} " for letter, name in _GREEK.items()},
+    **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
+}  # fmt: skip
+_TRANSLATION = str.maketrans(_UNICODE)
+_SUPERSCRIPT = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_SUBSCRIPT = re.compile(r"[₀₁₂₃₄₅₆₇₈₉ₙ]+")
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_LOWERED = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
+
+_COMMANDS = {
+    "leq": "\\le ", "leqslant": "\\le ", "leqq": "\\le ", "lt": "<", "le": "\\le ",
+    "geq": "\\ge ", "geqslant": "\\ge ", "geqq": "\\ge ", "gt": ">", "ge": "\\ge ",
+    "neq": "\\ne ", "ne": "\\ne ", "not": "\\not", "dots": "\\ldots ", "cdots": "\\ldots ",
+    "dotsc": "\\ldots ", "dotsb": "\\ldots ", "vdots": "\\ldots ", "ldots": "\\ldots ",
+    "varnothing": "\\emptyset ", "lbrace": "\\{", "rbrace": "\\}", "vert": "|", "lvert": "|",
+    "rvert": "|", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "colon": ":",
+    "vee": "\\lor ", "wedge": "\\land ", "bigcup": "\\cup ", "union": "\\cup ",
+    "degree": "^\\circ ", "degrees": "^\\circ ", "backslash": "\\setminus ",
+    "smallsetminus": "\\setminus ",
+    "percent": "\\%", "dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac", "thinspace": " ",
+    "left": "", "right": "", "big": "", "Big": "", "bigg": "", "Bigg": "", "bigl": "", "bigr": "",
+    "Bigl": "", "Bigr": "", "biggl": "", "biggr": "", "middle": "", "displaystyle": "",
+    "textstyle": "", "limits": "", "nolimits": "", "quad": " ", "qquad": " ", "enspace": " ",
+    "hfill": " ", "hspace": "\\hspace", "R": "\\mathbb{R}", "Z": "\\mathbb{Z}",
+    "approxeq": "\\approx ", "simeq": "\\approx ", "implies": "\\Rightarrow ",
+    "textdollar": "\\$", "dollar": "\\$", "eur": "\\euro ", "ang": "\\angle ",
+    "normalsize": "", "large": "", "Large": "", "centerdot": "\\cdot ", "land": "\\land ",
+    "lor": "\\lor ", "textdegree": "^\\circ ", "smallmatrix": "\\smallmatrix",
+}  # fmt: skip
+_TEXTS = (
+    "text|mathrm|mbox|textbf|textit|textrm|textnormal|mathit|mathsf|texttt|textsf|hbox|mathtt|rm"
+)
+_ANY_COMMAND = re.compile(r"\\([A-Za-z]+)\*? ?")
+_TEXT_COMMAND = re.compile(rf"\\(?:{_TEXTS})\s*\{{")
+_RM = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt)(?![A-Za-z])\s*([^{}]*)\}")
+_SPACES = re.compile(r"(?<!\\)\\[,;:> ]|~|\s+")
+_NEGATIVE_SPACE = re.compile(r"\\!\s*")
+_HSPACE = re.compile(
+    r"\\(?:hspace|hskip|vspace|[hv]?phantom|label|tag)\*?\s*(?:\{[^{}]*\}|(?<=m)\s-)"
+)
+_ASCII_RELATION = re.compile(r"<=|=<|>=|=>|!=|==|<>|:=")
+_ASCII_RELATIONS = {
+    "<=": "\\le ", "=<": "\\le ", ">=": "\\ge ", "=>": "\\Rightarrow ", "!=": "\\ne ",
+    "==": "=", "<>": "\\ne ", ":=": "=",
+}  # fmt: skip
+_FACTORIAL_EQUALS = re.compile(r"(?<=[\d)}\w])!=(?==|\s*\d)")
+_CIRC = re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![A-Za-z])\s?|\\circ(?=\s*$)")
+_COMMA_GROUP = re.compile(r"(?<=\d)\{,\}\s*(?=\d{3})")
+_BRACED_COMMA = re.compile(r"(?<![A-Za-z])\{\s*([,;.])\s*\}")
+_BRACED_COLON = re.compile(r"(?:\\(?:text|mathrm|mathbin|mathrel|mathpunct|mbox))?\{\s*:\s*\}")
+_CONSTANT = re.compile(r"\+\s*(?:\\text\{)?\s*const(?:ant)?\.?\s*\}?\s*\Z")
+_ASCII_LOG = re.compile(r"(?<![A-Za-z\\])log(2|10)\s*\(")
+_LOG_BASE = re.compile(r"(?<=log)_\s*(\d) (?=\d)")
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_WRAPPERS = (
+    ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"),
+    ("__", "__"), ('"', '"'),
+)  # fmt: skip
+_PURE_TEXT = re.compile(r"\\text\{([^{}]*)\}\Z")
+_WORDS = re.compile(r"[^\d\\=+*/^_<>|{}\[\]]*[^\W\d_]{2}[^\d\\=+*/^_<>|{}\[\]]*")
+_BOX = re.compile(
+    r"\\(?:(?:boxed|fbox|ensuremath)\s*\{|(?:mathbf|boldsymbol|bm|pmb|text|mathrm|bf)\s*\{(?=.*\\))"
+)
+_SINGLE = re.compile(r"(?:\A|(?<![\d})\s])) ?\\text\{\s*([A-Za-z])\s*\}(?![\^_A-Za-z/])")
+_OVER = re.compile(
+    r"\{([^{}]*)\\(over|choose)(?![A-Za-z])([^{}]*)\}|\A([^{}]*)\\(choose)([^{}]*)\Z"
+)
+_CHOSEN = re.compile(
+    r"(?:\{\s*\})?\^\s*\{?(\w+)\}?\s*(?:\\text\{([CP])\}|([CP]))\s*_\s*\{?(\w+)\}?"
+    r"|\b(\d+)([CP])(\d+)\b"
+)
+_CUP = re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])")
+_TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
+_NUMBER_TEXT = re.compile(r"\\text\{\s*([+-]?[\d.,/]*\d)\s*\}")
+_NEVER_UNIT = re.compile(r"\\text\{\s*([eixynk])\s*\}")
+
+
+def clean(text: str) -> str:
+    r"""One answer with structure written in one way.
+
+    >>> clean("$x \\leq 3$.")
+    'x \\le 3'
+    >>> clean("1{,}250")
+    '1250'
+    """
+    text = unwrap(text)
+    if not text.isascii():
+        text = _SUPERSCRIPT.sub(_raised, text)
+        text = _SUBSCRIPT.sub(lambda m: "_{" + m.group().translate(_LOWERED) + "}", text)
+        text = text.translate(_TRANSLATION)
+    if "!=" in text:
+        text = _FACTORIAL_EQUALS.sub("! =", text)
+    if "=" in text or "<>" in text:
+        text = _ASCII_RELATION.sub(lambda m: _ASCII_RELATIONS[m.group()], text)
+    if ":" in text and "{" in text:
+        text = _BRACED_COLON.sub(":", text)
+    if "{" in text:
+        text = _COMMA_GROUP.sub("", text)
+        text = _BRACED_COMMA.sub(r"\1", text)
+    if "$" in text:
+        text = _DOLLAR.sub(" ", text)
+    if "C" in text or "P" in text:
+        text = _CHOSEN.sub(_chosen, text)
+    if "U" in text:
+        text = _CUP.sub(r" \\cup ", text)
+    if "log" in text:
+        text = _ASCII_LOG.sub(r"\\log_{\1}(", text)
+    if "10" in text:
+        text = _TIMES.sub(r" \\times ", text)
+    if "\\" in text or "~" in text or "%" in text:
+        text = _clean_latex(text)
+    elif "  " in text or "\n" in text or "\t" in text:
+        text = re.sub(r"\s+", " ", text)
+    if "const" in text and "C" not in text:
+        text = _CONSTANT.sub("+C", text)
+    return unwrap(text)
+
+
+def _fraction(match: re.Match[str]) -> str:
+    above, name, below = (group for group in match.groups() if group is not None)
+    return f"\\{'frac' if name == 'over' else 'binom'}{{{above.strip()}}}{{{below.strip()}}}"
+
+
+def _chosen(match: re.Match[str]) -> str:
+    count, name, taken = (group for group in match.groups() if group is not None)
+    return f"\\binom{{{count}}}{{{taken}}}" if name == "C" else f"P({count},{taken})"
+
+
+def _single(match: re.Match[str]) -> str:
+    """A letter in text is the letter, but for one that may be a unit inside an answer."""
+    if match.start() and match.group(1) in "mghsLNJWVK":
+        return match.group()
+    return match.group(1)
+
+
+def _raised(match: re.Match[str]) -> str:
+    power = match.group().translate(_RAISED)
+    return f"^{power}" if len(power) == 1 else f"^{{{power}}}"
+
+
+def _clean_latex(text: str) -> str:
+    text = _NEGATIVE_SPACE.sub("", text)
+    text = _HSPACE.sub(" ", text)
+    text = _RM.sub(r"\\text{\1}", text)
+    text = _TEXT_COMMAND.sub(r"\\text{", text)
+    text = _ANY_COMMAND.sub(_command, text)
+    text = _SPACES.sub(_space, text)
+    text = _CIRC.sub(r"^\\circ ", text)
+    text = _LOG_BASE.sub(r"_{\1} ", text)
+    text = text.replace("\\{ ", "\\{").replace("\\left.", "")
+    if "\\text" in text:
+        text = _NUMBER_TEXT.sub(r" \1 ", text)
+        text = _NEVER_UNIT.sub(r" \1 ", text)
+        text = _SINGLE.sub(_single, text)
+    if "\\over" in text or "\\choose" in text:
+        text = _OVER.sub(_fraction, text)
+    return text.strip()
+
+
+def _space(match: re.Match[str]) -> str:
+    return " "
+
+
+def _command(match: re.Match[str]) -> str:
+    replacement = _COMMANDS.get(match.group(1))
+    return match.group() if replacement is None else replacement
+
+
+def unwrap(text: str) -> str:
+    """Take away what only surrounds an answer: spaces, formula marks, Markdown, a full stop."""
+    for _ in range(20):
+        before = text
+        text = text.strip()
+        while text[-1:] in (".", ",", ";", "!", ":") and _is_stop(text):
+            text = text[:-1].rstrip()
+        if text[:1] in ("$", "\\", "*", "`", "_", '"'):
+            text = _unwrap_once(text)
+        if text == before:
+            return text
+    return text
+
+
+def _is_stop(text: str) -> bool:
+    last = text[-1]
+    if last == ".":
+        return not text.endswith((".m.", "..", "\\.")) and not text.endswith(
+            ("a.m", "p.m", "in.", "ft.", "No.")
+        )
+    if last == "!":
+        return False
+    return not text.endswith("\\" + last)
+
+
+def _unwrap_once(text: str) -> str:
+    for start, end in _WRAPPERS:
+        inner = text[len(start) : -len(end)]
+        if (
+            len(text) > len(start + end)
+            and text.startswith(start)
+            and text.endswith(end)
+            and start not in inner
+            and not inner.endswith("\\")
+        ):
+            return inner
+    if text.startswith("$") and _DOLLAR.search(text, 1) is None:
+        return "\\" + text  # a price
+    whole = _PURE_TEXT.match(text)
+    if whole and not _WORDS.fullmatch(whole.group(1)):
+        return whole.group(1) if whole.group(1).strip() else text
+    box = _BOX.match(text)
+    if box and closing(text, box.end() - 1) == len(text) - 1:
+        return text[box.end() : -1]
+    return text
+
+
+_BRACE = re.compile(r"\\.|[{}]")
+
+
+def closing(text: str, start: int) -> int:
+    """Where the brace that opens at `start` closes, or -1."""
+    depth = 0
+    for brace in _BRACE.finditer(text, start):
+        if brace.group() == "{":
+            depth += 1
+        elif brace.group() == "}":
+            depth -= 1
+            if depth == 0:
+                return brace.start()
+    return -1
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One token outside all brackets, and where it stands."""
+
+    token: str
+    start: int
+    end: int
+
+
+_TOKEN = re.compile(
+    r"\\text\{[^{}]*\}|\\(?:begin|end)\{[a-z]*\*?\}|\\[A-Za-z]+|\\\\|\\.|[A-Za-z]{2,}|[A-Za-z]"
+    r"|[{}()\[\],;=<>:&|]"
+)
+_OPENING = frozenset(("{", "(", "[", "\\{", "\\langle", "\\lfloor", "\\lceil"))
+_CLOSING = frozenset(("}", ")", "]", "\\}", "\\rangle", "\\rfloor", "\\rceil"))
+
+
+@lru_cache(maxsize=2048)
+def marks(text: str) -> tuple[Mark, ...] | None:
+    """What stands outside all brackets, in order; None where the brackets do not close."""
+    found: list[Mark] = []
+    depth = 0
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        if token in _OPENING or token.startswith("\\begin"):
+            if depth == 0:
+                found.append(Mark(token, match.start(), match.end()))
+            depth += 1
+        elif token in _CLOSING or token.startswith("\\end"):
+            depth -= 1
+            if depth < 0:
+                return None
+            if depth == 0:
+                found.append(Mark(token, match.start(), match.end()))
+        elif depth == 0:
+            found.append(Mark(token, match.start(), match.end()))
+    return tuple(found) if depth == 0 else None
+
+
+_CONNECTIVE_WORDS = {
+    "and": "and", "or": "or", ", and": "and", ", or": "or", "; and": "and", "; or": "or",
+    ",": ",", ";": ";", "y": "and", "et": "and", "und": "and", "oder": "or", "ou": "or",
+    "&": "and", "as well as": "and", "along with": "and", "union": "cup", "u": "cup",
+    "and also": "and", "or else": "or",
+}  # fmt: skip
+_CONNECTIVE_TOKENS = {
+    ",": ",", ";": ";", "and": "and", "or": "or", "\\lor": "or", "\\land": "and",
+    "\\cup": "cup", "\\cap": "cap", "\\setminus": "minus", "\\\\": ",", "\\Rightarrow": "then",
+    "\\iff": "then", "\\Leftrightarrow": "then",
+}  # fmt: skip
+
+
+def connective(token: str) -> str | None:
+    r"""Which connective a token is: `,` `;` `and` `or` `cup` `cap` `minus`, or None."""
+    found = _CONNECTIVE_TOKENS.get(token)
+    if found is None and token.startswith("\\text{"):
+        return _CONNECTIVE_WORDS.get(token[6:-1].strip().lower())
+    return found
+
+
+def split(text: str, kinds: frozenset[str] | None = None) -> tuple[list[str], list[str]] | None:
+    """The parts between connectives outside brackets, and the connectives; None if unbalanced.
+
+    Two connectives with nothing between them (`, and`) are one.
+    """
+    found = marks(text)
+    if found is None:
+        return None
+    parts: list[str] = []
+    joints: list[str] = []
+    start = 0
+    for mark in found:
+        kind = connective(mark.token)
+        if kind is None or (kinds is not None and kind not in kinds):
+            continue
+        part = text[start : mark.start].strip()
+        if part or not joints:
+            parts.append(part)
+            joints.append(kind)
+        elif kind not in (",", ";"):
+            joints[-1] = kind
+        else:
+            return None  # `1,,2`
+        start = mark.end
+    last = text[start:].strip()
+    if last:
+        parts.append(last)
+    elif joints and joints.pop() not in (",", ";"):
+        return None  # `72 or`
+    return parts, joints
+
+
+_RELATIONS = {
+    "=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\in": "in",
+    "\\notin": "notin", "\\approx": "~", "\\equiv": "==", "\\sim": "sim", "\\to": "to",
+    "\\subset": "subset", "\\subseteq": "subset", "\\mapsto": "mapsto", "\\propto": "sim",
+    "\\doteq": "~", "\\cong": "sim", "\\perp": "sim", "\\parallel": "sim", "\\ni": "sim",
+}  # fmt: skip
+
+
+def relations(text: str) -> tuple[list[str], list[str]] | None:
+    """The sides of the relations outside brackets, and the relations; None if unbalanced."""
+    found = marks(text)
+    if found is None:
+        return None
+    parts: list[str] = []
+    joints: list[str] = []
+    start = 0
+    for mark in found:
+        kind = _RELATIONS.get(mark.token)
+        if kind is None:
+            continue
+        parts.append(text[start : mark.start].strip())
+        joints.append(kind)
+        start = mark.end
+    parts.append(text[start:].strip())
+    return parts, joints
+
+
+def bracketed(text: str) -> tuple[str, str, str] | None:
+    r"""Opening bracket, inside and closing bracket, where one pair holds the whole text."""
+    found = marks(text)
+    if not found or len(found) < 2:
+        return None
+    first, last = found[0], found[1]
+    if first.start == 0 and last.end == len(text) and first.token in _OPENING:
+        inside = text[first.end : last.start].strip()
+        return first.token, inside, last.token
+    return None

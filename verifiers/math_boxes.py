@@ -1,0 +1,382 @@
+r"""Boxes in a response: where they are, which of them are the answer, and what stands beside them.
+
+Several boxes. The last one counts, together with those that are joined to it: by nothing but
+space, or by a comma, "and" or "or" with a few words at most. Joined boxes are one list. An earlier
+box with another content is an intermediate result only where its sentence claims less than the
+sentence of the last one (nothing < "so", "thus" < "the answer is" < "final answer"), or where the
+text between takes it back. Otherwise all boxes are one list: a response with several different
+answers never answers a question that has one.
+
+What stands beside. `x = \boxed{3}` may be read as `x = 3` too; `\boxed{x} = 3` is `x = 3`;
+`\boxed{3} cm` and `\boxed{3}\%` take the unit in; `-\boxed{3}` and `\boxed{x^2} + C` are the whole
+expression; "\boxed{3} or 4" hedges. Everything is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from rlvr.verifiers.math_phrases import (
+    claim_strength,
+    is_alternative,
+    negated_after,
+    negated_before,
+    taken_back,
+)
+
+_TOKEN = re.compile(r"(?:(?<!\\)\\+(?:boxed|fbox)|\bboxed|\x08oxed)[ \t]*(\{?)|\\[{}\\]|[{}]")
+_WORD = re.compile(r"[^\s$.,;{}\\]*")
+_MAX_JOINED = 50
+_MAX_EARLIER = 20
+_BETWEEN_CHARS = 80
+_BESIDE_CHARS = 200
+_SENTENCE_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    r"""One `\boxed{...}`.
+
+    Attributes:
+        content: what it holds; `None` where it never closes.
+        start: where it begins.
+        end: where it ends.
+    """
+
+    content: str | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedAnswer:
+    """What the boxes of a response answer.
+
+    Attributes:
+        readings: the answer, then the same with more of what stands beside it.
+        parts: the single answers, where there are several.
+        note: which of the rules above read them; empty for one box by itself.
+        problem: why they answer nothing; empty where they do.
+    """
+
+    readings: tuple[str, ...]
+    note: str
+    problem: str = ""
+    parts: tuple[str, ...] = ()
+
+
+def find_boxes(text: str) -> list[Box]:
+    """Every outermost box that closes; and the last one that does not, where it is the last."""
+    found: list[Box] = []
+    stack: list[
+        tuple[int, int] | None
+    ] = []  # a box with where it and its content begin, or a brace
+    bare_end = 0
+    begin = max(0, text.find("oxed") - 20) if "\\fbox" not in text else 0
+    for match in _TOKEN.finditer(text, begin):
+        token = match.group()
+        if "oxed" in token or "fbox" in token:
+            if match.group(1):
+                stack.append((match.start(), match.end()))
+            elif match.start() >= bare_end and token.startswith("\\"):
+                word = _WORD.match(text, match.end())
+                assert word is not None
+                bare_end = word.end()
+                found.append(Box(word.group(), match.start(), bare_end))
+        elif token == "{":
+            stack.append(None)
+        elif token == "}" and stack:
+            opened = stack.pop()
+            if opened is not None:
+                found.append(_closed(text, opened, match.start()))
+    outermost = _outermost(found)
+    opened_last = max((box for box in stack if box is not None), default=None)
+    if opened_last is not None and (not outermost or opened_last[0] > outermost[-1].start):
+        outermost.append(Box(None, opened_last[0], len(text)))
+    return outermost
+
+
+def _closed(text: str, opened: tuple[int, int], brace: int) -> Box:
+    content = text[opened[1] : brace]
+    if text.startswith("\\\\", opened[0]):  # written with every backslash doubled
+        content = content.replace("\\\\", "\\")
+    return Box(content, opened[0], brace + 1)
+
+
+def _outermost(found: list[Box]) -> list[Box]:
+    """A box inside a box is part of the outer one."""
+    kept: list[Box] = []
+    for box in sorted(found, key=lambda box: (box.start, -box.end)):
+        if not kept or box.start >= kept[-1].end:
+            kept.append(box)
+    return kept
+
+
+def read_boxes(text: str, boxes: list[Box]) -> BoxedAnswer:
+    """The answer that the boxes of a response give, by the rules above.
+
+    Args:
+        text: the response.
+        boxes: its boxes, at least one; the last one closes.
+    """
+    first = _first_of_last_group(text, boxes)
+    group, earlier = boxes[first:], boxes[:first]
+    contents = {tight(box.content or "") for box in group}
+    others = [box for box in earlier if tight(box.content or "") not in contents | {""}]
+    contradicting = others[-_MAX_JOINED:]
+    if len(others) <= _MAX_EARLIER:
+        contradicting = [box for box in others if not _is_intermediate(text, box, group[0])]
+    if contradicting:
+        parts = _contents([*contradicting, *group])
+        return BoxedAnswer((" , ".join(parts),), "several answers", parts=parts)
+    if len(contents) > 1:
+        named = [_with_name(text, box) for box in group]
+        parts = _contents(group)
+        readings = [" , ".join(parts)]
+        if any("=" in name for name in named):
+            readings.append(", ".join(named))
+        return BoxedAnswer(tuple(readings), "joined", parts=parts)
+    return _read_one(text, group[-1], "the last of several" if others else "")
+
+
+def tight(text: str) -> str:
+    """The text without spaces, to see whether two boxes hold the same."""
+    return "".join(text.split())
+
+
+def _contents(boxes: list[Box]) -> tuple[str, ...]:
+    """What the boxes hold, each once."""
+    contents = {tight(box.content or ""): (box.content or "").strip() for box in boxes}
+    contents.pop("", None)
+    return tuple(contents.values())
+
+
+_MARKUP = re.compile(r"\\text(?:rm|bf|normal)?\s*\{|\\q?quad\b|\\[()\[\],;:! ]|[{}$*\s]+")
+_NAME = (
+    r"(?:[A-Za-z](?:_\{?\w{1,3}\}?)?'?(?:\([A-Za-z0-9](?:,[A-Za-z0-9])*\))?|\\[a-z]+"
+    r"|\([A-Za-z](?:,\s*[A-Za-z])+\)|\|[A-Za-z]+\||[A-Z]{2,3})"
+)
+_JOINER = re.compile(
+    r"(?:[\s,;.&、，]|\band\b|\bor\b|\by\b|\bo\b|\be\b|\bet\b|\bou\b|\bund\b|\boder\b|и|или|和|或|与"
+    r"|と|와|또는)*"
+    rf"(?:{_NAME}\s*(?:=|:))?\s*"
+)
+_LOOSE_JOINER = re.compile(
+    r"(?:[a-z]+ )?(?:[a-z]+ )?,?\s*(?:and|or)\b(?: [a-z]+){0,2}\s*(?:\w+\s*=)?\s*"
+    r"|(?:for )?(?:part )?\(?[a-z]\)? and\s*"
+)
+
+
+def _first_of_last_group(text: str, boxes: list[Box]) -> int:
+    """Where in `boxes` the last group of joined ones begins."""
+    first = len(boxes) - 1
+    while first > 0 and len(boxes) - first < _MAX_JOINED:
+        before, box = boxes[first - 1], boxes[first]
+        if box.start - before.end > _BETWEEN_CHARS or before.content is None:
+            break
+        between = _MARKUP.sub(" ", text[before.end : box.start]).strip()
+        if not (_JOINER.fullmatch(between) or _LOOSE_JOINER.fullmatch(between.lower())):
+            break
+        first -= 1
+    return first
+
+
+def box_strength(text: str, box: Box) -> int:
+    """How much the sentence of a box claims (`math_phrases.claim_strength`)."""
+    return claim_strength(_sentence_before(text, box.start))
+
+
+def _is_intermediate(text: str, box: Box, last: Box) -> bool:
+    """Whether `box` was not meant as the answer, seeing what is said around both."""
+    if _NO.match(text, box.end):
+        return True
+    if is_alternative(text[box.end : last.start][-_BETWEEN_CHARS * 25 :]):
+        return False
+    if taken_back(text, box.end, last.start):
+        return True
+    return box_strength(text, box) < box_strength(text, last)
+
+
+_SENTENCE_END = re.compile(r"[.!?。！？](?=[\s*$\\)]|$)|\n[ \t]*\n(?=\s*[-*\d#A-Z])|\}")
+
+
+def _sentence_before(text: str, position: int) -> str:
+    """The sentence up to a position, with a heading or "the answer is:" on a line before."""
+    start = max(0, position - _SENTENCE_CHARS)
+    ends = [match.end() for match in _SENTENCE_END.finditer(text, start, position)]
+    while ends and not text[ends[-1] : position].strip(" \t\n*$\\([#"):
+        ends.pop()
+    begin = ends[-1] if ends else start
+    heading = text.rfind("\n\n", start, begin)
+    return text[max(heading, begin) : position] if heading > begin else text[begin:position]
+
+
+# ------------------------------------------------------------------------------ beside one box
+
+_FORMULA_STARTS = ("\n", "$", "\\(", "\\[", "\\\\", "&")
+_FORMULA_END = re.compile(r"(?<!\\)\$|\\\)|\\\]|\\end\{|\\\\|&|\n|\\q?quad")
+_RELATION = re.compile(
+    r"=|\\(?:approx|simeq|implies|iff|Rightarrow|rightarrow|to|Longrightarrow|equiv|le|ge|leq"
+    r"|geq|in|lt|gt)(?![A-Za-z])"
+    r"|[<>≈≤≥⇒→:,;]|\\text\{[^{}]*\}"
+)
+_NAMED = re.compile(rf"(?:^|[\s,;:({{]|\}})({_NAME})\s*=\s*$")
+_OR_WORDS = ("or", "ou", "或")
+_OR_CHARS = 60
+_NAME_CHARS = 40
+_SPACING = re.compile(r"(?:\\[,;:! ]|\\q?quad(?![a-z])|~|\s)+")
+_OPERATOR_BEFORE = re.compile(r"(?:[-−+*/]|\\(?:cdot|times|pm))\s*$")
+_OPERATOR_AFTER = re.compile(r"\s*(?:[-−+*/]|\\(?:cdot|times|pm)(?![a-z]))\s*[\w\\({]")
+_UNIT_AFTER = re.compile(
+    r"(?:\\[,;: ]|~|\s)*(\\?%|°|\^\s*\{?\s*\\circ\s*\}?|\\degree|\\(?:text|mathrm|mbox"
+    r"|textnormal|rm)\s*\{[^{}]{1,30}\}"
+    r"(?:\^\s*\{?\d\}?)?)"
+)
+_PLAIN_UNIT = re.compile(
+    r"\$?[ \t]*(%|°|(?:percent|pct|degrees?|radians?|cm|mm|km|kg|mg|ml|mL|kWh|meters?|metres?"
+    r"|centimeters?"
+    r"|kilometers?|inches|feet|foot|ft|yards?|miles?|mph|km/h|m/s|seconds?|minutes?|hours?|days?"
+    r"|weeks?|years?"
+    r"|grams?|kilograms?|pounds?|lbs?|ounces?|liters?|litres?|gallons?|cents?|dollars?|euros?"
+    r"|sq(?:uare)? [a-z]+"
+    r"|cubic [a-z]+)(?:\$?\^?\{?[23²³]\}?\$?)?)(?![\w])"
+)
+_OR_AFTER = re.compile(
+    r"[\s$*)\\]*\b(?:or|oder|ou|或)\b[\s$*(]*(?:\\\(\s*)?(?:maybe |perhaps "
+    r"|even )?(\$?[-\w\\][^.\n]{0,40})"
+)
+_OR_BEFORE = re.compile(
+    r"(\$[^$]{1,50}\$|\$?[-\d][\d.,/]*|\\[a-z{][^ ]*)[\s$*)]*\b(?:or|oder|ou"
+    r"|或)\b[\s$*(\\a-z]{0,12}$"
+)
+_TAKES_ARGUMENT = re.compile(
+    r"(?:\\[dtc]?frac(?:\{[^{}]*\})?|\\sqrt(?:\[[^\]]*\])?|\\d?binom(?:\{[^{}]*\})?|[\^_])\s*$"
+)
+
+_NO = re.compile(r"[\s$*.,;!—-]*\bno\b", re.IGNORECASE)
+_IS_NAME = re.compile(rf"\s*{_NAME}\s*$")
+
+
+def _read_one(text: str, box: Box, note: str) -> BoxedAnswer:
+    content = _without_saying((box.content or "").strip())
+    start, end = max(0, box.start - _BESIDE_CHARS), box.end + _BESIDE_CHARS
+    prose_before, prose_after = text[start : box.start], text[box.end : end]
+    if negated_before(prose_before) or negated_after(prose_after):
+        return BoxedAnswer((), note, "the sentence of the box says that it is not the answer")
+    other = _OR_AFTER.match(prose_after) or _or_before(prose_before)
+    if other is not None:
+        parts = (content, _first_side(other.group(1)).strip(" $*,."))
+        return BoxedAnswer((" or ".join(parts),), "with an alternative", parts=parts)
+    before, after = _formula_around(prose_before, prose_after)
+    whole = _whole_expression(before, content, after)
+    if whole is not None:
+        return BoxedAnswer((whole,), "with the maths beside it")
+    unit = _UNIT_AFTER.match(after) or _PLAIN_UNIT.match(prose_after)
+    if unit is not None and not re.search(r"[A-Za-z%°]|\\circ", content.split("\\text")[-1][-4:]):
+        written = unit.group(1).replace("$", "")
+        content += written if written[0] == "^" else f" {written}"
+    name = _name_before(before)
+    if name and "=" not in content:
+        return BoxedAnswer((content, f"{name} = {content}"), note)
+    return BoxedAnswer((content,), note)
+
+
+def _or_before(before: str) -> re.Match[str] | None:
+    """What is offered before a box, as in `72 or [box]`."""
+    close = before[-_OR_CHARS:]
+    return _OR_BEFORE.search(close) if any(word in close for word in _OR_WORDS) else None
+
+
+def _name_before(before: str) -> str:
+    """The name in `x = [box]`, or nothing."""
+    before = _SPACING.sub(" ", before[-_NAME_CHARS:]).rstrip()
+    named = _NAMED.search(before) if before.endswith("=") else None
+    return named.group(1) if named is not None else ""
+
+
+def _with_name(text: str, box: Box) -> str:
+    before, _ = _formula_around(text[max(0, box.start - _BESIDE_CHARS) : box.start], "")
+    content, name = (box.content or "").strip(), _name_before(before)
+    return f"{name} = {content}" if name and "=" not in content else content
+
+
+def _formula_around(before: str, after: str) -> tuple[str, str]:
+    """What stands before and after a box in its own formula; of prose, the same line."""
+    begin = max(
+        before.rfind(mark) + len(mark) for mark in _FORMULA_STARTS if mark in before or mark == "\n"
+    )
+    environment = before.rfind("\\begin{")
+    if environment >= begin - 1:
+        begin = before.find("}", environment) + 1 or begin
+    before = before[begin:]
+    stop = _FORMULA_END.search(after)
+    return before, after[: stop.start()] if stop else after
+
+
+def _whole_expression(before: str, content: str, after: str) -> str | None:
+    """The expression that a box is only a part of, or `None` where the box is all of it."""
+    if _is_argument(before):
+        return _last_side(before) + content + _first_side(after)
+    equals = re.match(r"\s*=\s*(?!=)(.+)", after)
+    left_operator = _OPERATOR_BEFORE.search(before[-10:])
+    if equals is not None and not left_operator:
+        right = _until_sentence(equals.group(1))
+        return f"{right} = {content}" if _IS_NAME.match(right) else f"{content} = {right}"
+    right_operator = _OPERATOR_AFTER.match(after)
+    relation_right = _RELATION.search(after)
+    if left_operator is None and right_operator is None:
+        return None
+    if relation_right is not None and relation_right.group() == "=":
+        return None  # 3 + [box] = 7 asks for what is missing
+    if left_operator is not None and not _is_math(_last_side(before)):
+        return None  # a dash in prose
+    right = _until_sentence(_first_side(after)) if right_operator else ""
+    return _last_side(before) + f"({content})" + right
+
+
+def _is_argument(before: str) -> bool:
+    """Whether a box stands inside the braces of a fraction, a root or an exponent."""
+    if "{" not in before:
+        return False
+    depth = 0
+    for mark in reversed(list(re.finditer(r"(?<!\\\\)[{}]", before))):
+        depth += 1 if mark.group() == "}" else -1
+        if depth < 0:
+            return _TAKES_ARGUMENT.search(before, 0, mark.start()) is not None
+    return False
+
+
+def _is_math(side: str) -> bool:
+    return re.search(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", side)) is None
+
+
+def _last_side(before: str) -> str:
+    ends = [match.end() for match in _RELATION.finditer(before)]
+    return before[ends[-1] :] if ends else before
+
+
+def _first_side(after: str) -> str:
+    relation = _RELATION.search(after)
+    return after[: relation.start()] if relation else after
+
+
+def _until_sentence(text: str) -> str:
+    end = re.search(r"[.,;。](?=\s|$)|[.。]$|\bfor\b|\\text\{", text)
+    return (text[: end.start()] if end else text).strip()
+
+
+_SAYING = re.compile(
+    r"^(?:\\text(?:bf|rm)?\{)?\s*(?:the )?(?:final )?answer(?: is)?\s*[:=]?\s*"
+    r"\}?\s*(?=[\d\\$(\[A-Z-])",
+    re.IGNORECASE,
+)
+
+
+def _without_saying(content: str) -> str:
+    """The content without "The answer is" in front, which some responses put inside the box."""
+    said = _SAYING.match(content)
+    if said is None:
+        return content
+    rest = content[said.end() :]
+    return rest.removesuffix("}") if rest.count("}") > rest.count("{") else rest
