@@ -34,6 +34,9 @@ _HEADING = re.compile(
     r"|explanation)\b.*|\W*\d+[.)][ \t]+[A-Za-z].*|[^\d\\$]*[A-Za-z]{3,}[^\d\\$]*|.*:\s*\**)$",
     re.IGNORECASE,
 )  # fmt: skip
+_SPACES = re.compile(r"[^\S\n]{3,}")  # no pattern below meets a run that it could grow on
+_EMPTY_LINES = re.compile(r"\n(?:[^\S\n]{0,2}\n){2,}")
+_HEADING_CHARS = 200
 _TURN_END = re.compile(
     r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end|user|assistant)\|?>|</s>|<end_of_turn>"
 )
@@ -105,7 +108,7 @@ def extract(response: str, cut_short: bool = False) -> Extraction:
         response: the text.
         cut_short: it was stopped by a token limit, so its end is no end.
     """
-    response = response[-_MAX_CHARS:]
+    response = _EMPTY_LINES.sub("\n\n", _SPACES.sub("  ", response[-_MAX_CHARS:]))
     marked = "<|" in response or "</s>" in response or "<end_of" in response
     turn_end = _TURN_END.search(response, 1) if marked else None
     if turn_end is not None:
@@ -261,7 +264,9 @@ def _from_hashes(tail: str) -> Extraction | None:
 
 def _is_heading(match: re.Match[str], tail: str) -> bool:
     """Whether `#### Step 2: add them` begins a section; the last line of all is an answer."""
-    return bool(_HEADING.match(match.group(1).strip()) and tail[match.end() :].strip())
+    line = match.group(1).strip()
+    is_like_one = len(line) > _HEADING_CHARS or _HEADING.match(line)
+    return bool(is_like_one and tail[match.end() :].strip())
 
 
 def _from_labels(tail: str) -> Extraction | None:

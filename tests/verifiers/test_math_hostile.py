@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import string
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from rlvr.types import Task
 from rlvr.verifiers.equivalence.compare import compare
 from rlvr.verifiers.math import MathVerifier
+from rlvr.verifiers.math_extract import extract
 from rlvr.verifiers.pool import verify_many
 
 UNEARNED = json.loads((Path(__file__).parent / "golden" / "math_unearned.json").read_text("utf-8"))
@@ -173,6 +175,41 @@ def test_hostile_answers_from_many_threads_fill_no_memory() -> None:
     assert len(rewards) == 4 * len(texts)
     assert set(rewards) == {0.0}
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kilobytes
+
+
+UNITS = [
+    *string.printable, *"\u00a0é中½²", "a ", "ab ", "1 ", "1,", "1:", "1/", "-1", "0.", "(1,", "A) ",
+    "**", "I ", "is ", "or ", "and ", "not ", "the ", "for ", "answer is ", "Answer: ", "#### a",
+    "####  ", "\n \n", "$x$ ", "=x", "x=", "<x", "x_", "a'", "^{", "}{", "{}", "\\ ", r"\text{",
+    r"\text{a}", r"\frac", r"\frac1", r"\boxed{", r"\boxed{1}", r"\vec ", r"\le", r"\pm", r"\cup",
+    r"\quad ", r"\ldots,", r"\int ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tail", ["", "0", "!", "}", "$", " z"])
+def test_no_pattern_grows_on_a_long_run(tail: str) -> None:
+    """Regular expressions that backtrack: each of these took from seconds to for ever once."""
+    slow = {}
+    for unit in UNITS:
+        text = (unit * 4000)[:3900] + tail
+        for name, read in (
+            ("response", lambda text: extract(text)),
+            ("box", lambda text: extract(rf"\boxed{{{text}}}")),
+            ("answer", lambda text: compare("12", text)),
+            ("both", lambda text: compare(text, text + "z")),
+        ):
+            started = time.process_time()
+            read(text)
+            seconds = time.process_time() - started
+            if seconds > 0.5:
+                slow[name, unit] = seconds
+    assert not slow
+
+
+def test_a_line_of_letters_without_a_digit_is_read_at_once() -> None:
+    started = time.process_time()
+    extract("So we are left with one of the " + "many cases " * 300)
+    assert time.process_time() - started < 0.5
 
 
 @settings(max_examples=250, deadline=None)

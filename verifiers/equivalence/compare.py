@@ -64,7 +64,7 @@ def compare(
     quick = _quick(gold, answer, strictness)
     if quick is not None:
         return quick
-    gold, answer = gold.strip(), answer.strip()
+    gold, answer = _single_spaced(gold), _single_spaced(answer)
     if _APPROXIMATE.match(gold) and _APPROXIMATE.match(answer):
         gold, answer = (_APPROXIMATE.sub("", text) for text in (gold, answer))
     if max(len(gold), len(answer)) > MAX_CHARS:
@@ -77,6 +77,11 @@ def compare(
         return _with_logarithms(gold, answer, strictness, limits)
     except (RecursionError, MemoryError, OverflowError) as error:
         return Result.undecided(f"too large: {type(error).__name__}")
+
+
+def _single_spaced(text: str) -> str:
+    """The text with single spaces: no pattern below meets a run of them that it could grow on."""
+    return " ".join(text.split())
 
 
 def _quick(gold: str, answer: str, strictness: Strictness) -> Result | None:

@@ -71,6 +71,7 @@ _MIXED_UNITS = re.compile(
     r"(\d+(?:\.\d+)?)\s*(?:\\text\{\s*)?(hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s|days?|feet|"
     r"foot|ft|inch(?:es)?|in|weeks?|years?|months?|pounds?|lbs?|ounces?|oz)(?:\s*\}|\b)\.?"
 )
+_MIXED_CHARS = 200
 _MIXED_JOINT = re.compile(r"(?:\s|,|and|\\text\{\s*,?\s*(?:and)?\s*\})*\Z")
 # The symbols that stand for the unit vectors i, j, k.
 VECTORS = ("v_91", "v_92", "v_93")
@@ -219,7 +220,7 @@ def _angle(text: str) -> Scalar | None:
 
 def mixed_units(text: str) -> Scalar | None:
     """`1 hour 30 minutes`, `5 ft 7 in`: one quantity in the first unit."""
-    if not text[-1].isalpha() and text[-1] not in "}.":
+    if len(text) > _MIXED_CHARS or (not text[-1].isalpha() and text[-1] not in "}."):
         return None
     found = list(_MIXED_UNITS.finditer(text))[:5]
     if len(found) < 2 or found[0].start() != 0 or found[-1].end() != len(text):
