@@ -178,7 +178,8 @@ def test_hostile_answers_from_many_threads_fill_no_memory() -> None:
 
 
 UNITS = [
-    *string.printable, *"\u00a0é中½²", "a ", "ab ", "1 ", "1,", "1:", "1/", "-1", "0.", "(1,", "A) ",
+    *string.printable, *"\u00a0é中½²", "a ", "ab ", "1 ", "1,", "1:", "1/", "-1", "0.", "(1,",
+    "A) ",
     "**", "I ", "is ", "or ", "and ", "not ", "the ", "for ", "answer is ", "Answer: ", "#### a",
     "####  ", "\n \n", "$x$ ", "=x", "x=", "<x", "x_", "a'", "^{", "}{", "{}", "\\ ", r"\text{",
     r"\text{a}", r"\frac", r"\frac1", r"\boxed{", r"\boxed{1}", r"\vec ", r"\le", r"\pm", r"\cup",
