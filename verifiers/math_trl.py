@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlvr import registry
 from rlvr.protocols import Verifier
 from rlvr.types import Task
 from rlvr.verifiers.math import MathVerifier
@@ -52,9 +53,8 @@ def math_reward(**options: Any) -> Callable[..., list[float | None]]:
     Raises:
         ConfigError: an option does not exist or makes no sense.
     """
-    from rlvr.api import load_verifier
-
-    reward = functools.partial(_with_columns, load_verifier("math", **options))
+    verifier = registry.verifiers.create("math", options)
+    reward = functools.partial(_with_columns, verifier)
     reward.__name__ = "math_reward"  # type: ignore[attr-defined]  # TRL logs by name
     return reward
 

@@ -58,7 +58,7 @@ def test_options_reach_the_verifier_and_metrics_the_rows(
     assert main(["verify", "weighted", "--input", write(tmp_path, row), *options]) == 0
     graded = json.loads(capsys.readouterr().out)
     assert graded["reward"] == pytest.approx(1.4)
-    assert graded["metrics"] == {"math": 1.0, "exact": 1.0}
+    assert graded["metrics"] == {"math": 1.0, "math/undecided": 0.0, "exact": 1.0}
 
 
 def test_text_that_is_no_unicode_survives(

@@ -14,15 +14,16 @@ from rlvr.verifiers.pool import verify_many, without_seconds
 TASK = Task(id="t", prompt="", answer="72")
 GOOD = r"<think>a</think><answer>\boxed{72}</answer>"
 PARTS = {"math": 0.9, "format": 0.1}
+DECIDED = {"math/undecided": 0.0}
 
 
 @pytest.mark.parametrize(
     ("completion", "reward", "outcome", "metrics"),
     [
-        (GOOD, 1.0, Outcome.CORRECT, {"math": 1.0, "format": 1.0}),
-        (r"\boxed{72}", 0.9, Outcome.PARTIAL, {"math": 1.0, "format": 0.0}),
-        (GOOD.replace("72", "7"), 0.1, Outcome.PARTIAL, {"math": 0.0, "format": 1.0}),
-        (r"\boxed{7}", 0.0, Outcome.INCORRECT, {"math": 0.0, "format": 0.0}),
+        (GOOD, 1.0, Outcome.CORRECT, {"math": 1.0, "format": 1.0, **DECIDED}),
+        (r"\boxed{72}", 0.9, Outcome.PARTIAL, {"math": 1.0, "format": 0.0, **DECIDED}),
+        (GOOD.replace("72", "7"), 0.1, Outcome.PARTIAL, {"math": 0.0, "format": 1.0, **DECIDED}),
+        (r"\boxed{7}", 0.0, Outcome.INCORRECT, {"math": 0.0, "format": 0.0, **DECIDED}),
         ("", 0.0, Outcome.NO_ANSWER, {"math": 0.0, "format": 0.0}),
     ],
 )
