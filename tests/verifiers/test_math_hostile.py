@@ -7,6 +7,7 @@ import resource
 import string
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,13 @@ UNITS = [
 ]  # fmt: skip
 
 
+def thread_seconds(read: Callable[[str], object], text: str) -> float:
+    """Processor time of this thread for one call."""
+    started = time.thread_time()
+    read(text)
+    return time.thread_time() - started
+
+
 @pytest.mark.parametrize("tail", ["", "0", "!", "}", "$", " z"])
 def test_no_pattern_grows_on_a_long_run(tail: str) -> None:
     """Regular expressions that backtrack: each of these took from seconds to for ever once."""
@@ -199,9 +207,9 @@ def test_no_pattern_grows_on_a_long_run(tail: str) -> None:
             ("answer", lambda text: compare("12", text)),
             ("both", lambda text: compare(text, text + "z")),
         ):
-            started = time.process_time()
-            read(text)
-            seconds = time.process_time() - started
+            seconds = thread_seconds(read, text)
+            if seconds > 0.5:  # a pattern that grows is slow again; a garbage collection is not
+                seconds = min(seconds, thread_seconds(read, unit + text))
             if seconds > 0.5:
                 slow[name, unit] = seconds
     assert not slow
