@@ -23,9 +23,10 @@ from rlvr.verifiers.equivalence.nodes import (
     Symbol,
     free_symbols,
     integer,
+    substitute,
     walk,
 )
-from rlvr.verifiers.equivalence.rewrite import replaced, substitute
+from rlvr.verifiers.equivalence.rewrite import replaced
 from rlvr.verifiers.equivalence.scalars import expression
 from rlvr.verifiers.equivalence.shapes import (
     Answer,

@@ -28,10 +28,11 @@ from rlvr.verifiers.equivalence.nodes import (
     Symbol,
     free_symbols,
     integer,
+    substitute,
     walk,
 )
 from rlvr.verifiers.equivalence.result import STRUCTURE, Result
-from rlvr.verifiers.equivalence.rewrite import map_nodes, nodes_of, substitute, symbols_of
+from rlvr.verifiers.equivalence.rewrite import map_nodes, nodes_of, symbols_of
 from rlvr.verifiers.equivalence.shapes import (
     Answer,
     Bracket,

@@ -1,9 +1,9 @@
-"""Rebuilding trees and answers: substitution of symbols, and a walk over all nodes of an answer."""
+"""Rebuilding answers, and a walk over all nodes of an answer."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rlvr.verifiers.equivalence.nodes import (
@@ -26,38 +26,6 @@ from rlvr.verifiers.equivalence.shapes import Answer, Scalar
 _NODES = (
     Number, Constant, Symbol, Negative, Sum, Product, Quotient, Power, Call, Apply, Operator,
 )  # fmt: skip
-
-
-def substitute(node: Node, values: Mapping[str, Node]) -> Node:
-    """A tree with free symbols replaced."""
-    match node:
-        case Symbol(name):
-            return values.get(name, node)
-        case Negative(operand):
-            return Negative(substitute(operand, values))
-        case Sum(terms):
-            return Sum(tuple(substitute(term, values) for term in terms))
-        case Product(factors):
-            return Product(tuple(substitute(factor, values) for factor in factors))
-        case Quotient(numerator, denominator):
-            return Quotient(substitute(numerator, values), substitute(denominator, values))
-        case Power(base, exponent):
-            return Power(substitute(base, values), substitute(exponent, values))
-        case Call(name, arguments):
-            return Call(name, tuple(substitute(argument, values) for argument in arguments))
-        case Apply(name, arguments):
-            return Apply(name, tuple(substitute(argument, values) for argument in arguments))
-        case Operator(kind, body, variable, lower, upper):
-            inner = {name: value for name, value in values.items() if name != variable}
-            return Operator(
-                kind,
-                substitute(body, inner),
-                variable,
-                None if lower is None else substitute(lower, values),
-                None if upper is None else substitute(upper, values),
-            )
-        case _:
-            return node
 
 
 def replaced(node: Node, old: Node, new: Node) -> Node:

@@ -31,10 +31,11 @@ from rlvr.verifiers.equivalence.nodes import (
     Symbol,
     free_symbols,
     integer,
+    substitute,
 )
 from rlvr.verifiers.equivalence.quantities import same_quantity
 from rlvr.verifiers.equivalence.result import STRUCTURE, Limits, Result
-from rlvr.verifiers.equivalence.rewrite import map_nodes, substitute, symbols_of
+from rlvr.verifiers.equivalence.rewrite import map_nodes, symbols_of
 from rlvr.verifiers.equivalence.shapes import (
     Answer,
     Bracket,
