@@ -36,6 +36,7 @@ from rlvr.verifiers.math import MathVerifier
 Pair = tuple[str, str]
 GOLDEN = Path(__file__).parent.parent / "tests" / "verifiers" / "golden"
 DEADLINE = 3.0
+DEV = "math_equivalence_dev.jsonl"
 SLACK = 0.1
 GROUP = 8
 TEMPLATES = (
@@ -294,7 +295,7 @@ def options_of(strictness: Strictness) -> dict[str, Any]:
 
 def labelled(policy: bool) -> list[dict[str, Any]]:
     """The labelled pairs with a policy, or those on which everyone agrees."""
-    rows = read("math_equivalence_dev.jsonl")
+    rows = read(DEV)
     return [row for row in rows if (row["policy"] is not None) == policy]
 
 
@@ -329,6 +330,11 @@ def main() -> None:
     parser.add_argument("--no-peer", dest="peer", action="store_false")
     parser.add_argument("--show", action="store_true", help="print the pairs graded wrongly")
     args = parser.parse_args()
+    if (
+        args.part != "unearned"
+        and not Path(os.environ.get("RLVR_DATA", "")).joinpath(DEV).is_file()
+    ):
+        parser.error(f"RLVR_DATA must name the folder that holds {DEV} and the other data sets")
     for name, part in PARTS.items():
         if args.part in (name, "all"):
             print(f"== {name}")

@@ -45,7 +45,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", type=int, default=2, help="verifier processes (default: 2)")
     workers = parser.parse_args().workers
-    data = Path(os.environ["RLVR_DATA"])
+    data = Path(os.environ.get("RLVR_DATA", ""))
+    if not (data / "humaneval.jsonl.gz").is_file():
+        parser.error("RLVR_DATA must name the folder that holds humaneval.jsonl.gz and the others")
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(data, Path(folder), workers)
         bench.gsm8k()
