@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rlvr.config import Component
 from rlvr.protocols import Environment
+from rlvr.trainers.collecting import choose_verifier, make_sampler
 from rlvr.trainers.components import initial_policy, load_component
 from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
-from rlvr.trainers.policy_gradient import PolicyGradientLearner, choose_verifier, make_sampler
+from rlvr.trainers.policy_gradient import PolicyGradientLearner
 from rlvr.trainers.warm_start import check_tasks, warm_start
 
 

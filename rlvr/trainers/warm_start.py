@@ -14,9 +14,9 @@ from rlvr.policy import Policy
 from rlvr.protocols import Environment
 from rlvr.rollouts import RoundSettings, roll_out
 from rlvr.seeds import derive_seed
+from rlvr.trainers.collecting import choose_verifier, make_sampler
 from rlvr.trainers.config import PolicyGradientConfig, WarmStartConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
-from rlvr.trainers.policy_gradient import choose_verifier, make_sampler
 from rlvr.trainers.supervised import Demonstration, SupervisedLearner, worked_solution
 from rlvr.types import Task
 from rlvr.verifiers.pool import verify_many

@@ -19,6 +19,7 @@ from rlvr.rollout_table import read_rollouts
 from rlvr.samplers.hf import HFSampler
 from rlvr.tracking import read_jsonl
 from rlvr.trainers.config import PolicyGradientConfig, parse_config
+from rlvr.trainers.experience import pack
 from rlvr.trainers.policy_gradient import PolicyGradientLearner
 
 ROOT = Path(__file__).parents[2]
@@ -83,7 +84,7 @@ def test_an_update_is_the_same_for_every_split_into_micro_batches(
     weights = []
     for budget in (1, 12, 25, 10_000):
         one = learner(tmp_path, algorithm=algorithm, micro_batch_tokens=budget)
-        metrics = one.update(ragged_batch(), step=1)
+        metrics = one.updating.update(ragged_batch(), step=1)
         weights.append(torch.cat([p.detach().flatten() for p in one.policy.model.parameters()]))
         assert metrics["grad_norm"] > 0
     for other in weights[1:]:
@@ -91,10 +92,10 @@ def test_an_update_is_the_same_for_every_split_into_micro_batches(
 
 
 def test_on_policy_ratios_are_one_and_then_they_move(tmp_path: Path) -> None:
-    first = learner(tmp_path).update(ragged_batch(), step=1)
+    first = learner(tmp_path).updating.update(ragged_batch(), step=1)
     assert first["policy/ratio"] == pytest.approx(1.0, abs=1e-6)
     changes = {"objective": {"epochs": 3}, "optimizer": {"lr": 1e-2}}
-    later = learner(tmp_path, **changes).update(ragged_batch(), step=1)
+    later = learner(tmp_path, **changes).updating.update(ragged_batch(), step=1)
     assert later["policy/approx_kl"] > 1e-5
 
 
@@ -104,7 +105,7 @@ def test_an_entropy_bonus_alone_makes_the_policy_less_sure(tmp_path: Path) -> No
     changes = {"objective": {"entropy_coefficient": 0.5}, "optimizer": {"lr": 1e-2}}
     one = learner(tmp_path, **changes)
     make_sure(one.policy.model)
-    rows = [one.update(batch, step=1) for _ in range(5)]
+    rows = [one.updating.update(batch, step=1) for _ in range(5)]
     entropies = [row["entropy"] for row in rows]
     assert entropies == sorted(entropies) and entropies[-1] > entropies[0] + 0.1
     # DAPO's aggregation is the token mean, so the loss is the bonus itself.
@@ -155,8 +156,8 @@ def test_a_verifier_that_fails_trains_nothing_and_is_counted(tmp_path: Path) -> 
 def test_overlong_completions_are_punished_softly_and_masked(tmp_path: Path) -> None:
     rollout = {**TINY["rollout"], "dynamic_sampling": False, "overlong_buffer": 4}
     one = learner(tmp_path, rollout=rollout)
-    collected = one.collect(1)
-    batch, metrics = one.pack(collected.groups)
+    collected = one.source.collect(1, policy_version=0)
+    batch, metrics = pack(collected.groups, one.config)
     lengths = [len(r.completion.token_ids) for g in collected.groups for r in g.rollouts]
     expected = [-max(0.0, (length - 4) / 4) for length in lengths]
     rewards = [r.reward or 0.0 for g in collected.groups for r in g.rollouts]
