@@ -258,7 +258,7 @@ objectives: Registry[Any] = Registry(
         "kl/k1": "rlvr.objectives.kl:k1",
         "kl/k2": "rlvr.objectives.kl:k2",
         "kl/k3": "rlvr.objectives.kl:k3",
-        "policy/clip": "rlvr.objectives.policy:clipped_policy_loss",
+        "policy/clip": "rlvr.objectives.policy:clip",
         "reward/bradley-terry": "rlvr.objectives.reward:bradley_terry_loss",
         "shaping/soft-overlong": "rlvr.objectives.advantages:soft_overlong_penalty",
         "supervised/cross-entropy": "rlvr.objectives.supervised:cross_entropy",
