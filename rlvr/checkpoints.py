@@ -14,7 +14,7 @@ import json
 import random
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, Any],
     keep: int,
+    write_files: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write `folder/step_NNNNNN`, then remove all but the newest `keep` checkpoints.
 
@@ -47,6 +48,8 @@ def save_checkpoint(
         optimizer: its state is stored by parameter index.
         state: plain JSON values that the trainer needs besides (data position and the like).
         keep: how many stay.
+        write_files: writes what is too large for `state` into the folder that it is given, beside
+            the rest; the manifest covers it too.
 
     Returns:
         The new folder.
@@ -56,8 +59,10 @@ def save_checkpoint(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_policy(policy, temporary)
-    tensors, scalars = _split_optimizer(optimizer)
+    tensors, scalars = split_optimizer(optimizer)
     save_file(tensors, temporary / "optimizer.safetensors")
+    if write_files is not None:
+        write_files(temporary)
     write_json(
         temporary / "state.json",
         {"step": step, "optimizer": scalars, "rng": _random_states(), "trainer": dict(state)},
@@ -129,14 +134,15 @@ def load_checkpoint(path: Path, *, policy: Policy, optimizer: torch.optim.Optimi
         raise CheckpointError(f"{path} belongs to another model: {name!r} does not match")
     policy.model.tie_weights()
     saved = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    _restore_optimizer(optimizer, load_file(path / "optimizer.safetensors"), saved["optimizer"])
+    restore_optimizer(optimizer, load_file(path / "optimizer.safetensors"), saved["optimizer"])
     _restore_random_states(saved["rng"])
     return {**saved["trainer"], "step": saved["step"]}
 
 
-def _split_optimizer(
+def split_optimizer(
     optimizer: torch.optim.Optimizer,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """An optimizer's state as tensors, by `index.slot`, and the rest as plain JSON values."""
     state = optimizer.state_dict()
     tensors: dict[str, torch.Tensor] = {}
     for index, slots in state["state"].items():
@@ -145,9 +151,10 @@ def _split_optimizer(
     return tensors, {"param_groups": state["param_groups"]}
 
 
-def _restore_optimizer(
+def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor], scalars: Any
 ) -> None:
+    """The inverse of `split_optimizer`."""
     slots: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, _, name = key.partition(".")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -78,6 +78,19 @@ class Learner(Protocol):
 
     def headline(self, metrics: Metrics) -> str:
         """The few numbers to show beside the progress bar."""
+        ...
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A learner with state that is too large for JSON: rollouts, a critic, a moving reference."""
+
+    def save_files(self, folder: Path) -> None:
+        """Write it into a checkpoint that is being made."""
+        ...
+
+    def load_files(self, folder: Path) -> None:
+        """Read it from a checkpoint, before `restore` is called."""
         ...
 
 
@@ -159,6 +172,8 @@ def _restore(learner: Learner, folder: Path) -> tuple[int, Metrics]:
     if newest is None:
         return -1, {}
     saved = load_checkpoint(newest, policy=learner.policy, optimizer=learner.optimizer)
+    if isinstance(learner, KeepsFiles):
+        learner.load_files(newest)
     learner.restore(saved["learner"])
     return saved["step"], saved["evaluation"]
 
@@ -187,6 +202,7 @@ def _checkpoint(learner: Learner, plan: Plan, step: int, last: Metrics) -> None:
         optimizer=learner.optimizer,
         state={"learner": learner.state(), "evaluation": last},
         keep=plan.keep,
+        write_files=learner.save_files if isinstance(learner, KeepsFiles) else None,
     )
 
 

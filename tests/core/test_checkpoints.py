@@ -113,3 +113,18 @@ def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:
     suffixes = {file.suffix for file in path.rglob("*") if file.is_file()}
     assert suffixes <= {".json", ".safetensors", ".txt", ".jinja"}
     assert json.loads((path / "state.json").read_text())["step"] == 1
+
+
+def test_files_of_the_learner_are_covered_by_the_manifest(tmp_path: Path) -> None:
+    policy, optimizer = trained(0)
+
+    def write(folder: Path) -> None:
+        (folder / "critic").mkdir()
+        (folder / "critic" / "value.bin").write_bytes(b"123")
+
+    path = save_checkpoint(
+        tmp_path, 1, policy=policy, optimizer=optimizer, state={}, keep=1, write_files=write
+    )
+    assert find_damage(path) is None
+    (path / "critic" / "value.bin").write_bytes(b"124")
+    assert find_damage(path) == "critic/value.bin does not match its checksum"
