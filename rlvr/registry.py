@@ -244,14 +244,28 @@ objectives: Registry[Any] = Registry(
     "objective",
     "rlvr.objectives",
     {
-        "advantage/group": "rlvr.objectives.advantages:group_advantages",
-        "advantage/leave-one-out": "rlvr.objectives.advantages:leave_one_out_advantages",
+        "advantage/gdpo": "rlvr.objectives.advantages_several:gdpo",
+        "advantage/gpg": "rlvr.objectives.advantages:gpg",
+        "advantage/group": "rlvr.objectives.advantages:group",
+        "advantage/leave-one-out": "rlvr.objectives.advantages:leave_one_out",
+        "advantage/max-gap": "rlvr.objectives.advantages_pass_at_k:max_gap",
+        "advantage/maxrl": "rlvr.objectives.advantages:maxrl",
+        "advantage/opo": "rlvr.objectives.advantages:opo",
+        "advantage/pass-at-k": "rlvr.objectives.advantages_pass_at_k:pass_at_k",
+        "advantage/pass-at-k-group": "rlvr.objectives.advantages_pass_at_k:pass_at_k_group",
+        "advantage/reinforce": "rlvr.objectives.advantages:reinforce",
+        "advantage/reinforce++": "rlvr.objectives.advantages:reinforce_plus_plus",
+        "advantage/reinforce++-baseline": (
+            "rlvr.objectives.advantages:reinforce_plus_plus_baseline"
+        ),
+        "advantage/remax": "rlvr.objectives.advantages:remax",
         "aggregation/seq-mean-token-mean": "rlvr.objectives.aggregation:seq_mean_token_mean",
         "aggregation/seq-mean-token-sum": "rlvr.objectives.aggregation:seq_mean_token_sum",
         "aggregation/seq-mean-token-sum-norm": (
             "rlvr.objectives.aggregation:seq_mean_token_sum_norm"
         ),
         "aggregation/token-mean": "rlvr.objectives.aggregation:token_mean",
+        "aggregation/token-sum": "rlvr.objectives.aggregation:token_sum",
         "dpo/hinge": "rlvr.objectives.preference:hinge",
         "dpo/ipo": "rlvr.objectives.preference:ipo",
         "dpo/sigmoid": "rlvr.objectives.preference:sigmoid",
@@ -260,7 +274,7 @@ objectives: Registry[Any] = Registry(
         "kl/k3": "rlvr.objectives.kl:k3",
         "policy/clip": "rlvr.objectives.policy:clip",
         "reward/bradley-terry": "rlvr.objectives.reward:bradley_terry_loss",
-        "shaping/soft-overlong": "rlvr.objectives.advantages:soft_overlong_penalty",
+        "shaping/soft-overlong": "rlvr.objectives.shaping:soft_overlong_penalty",
         "supervised/cross-entropy": "rlvr.objectives.supervised:cross_entropy",
     },
 )

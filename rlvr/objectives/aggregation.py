@@ -7,6 +7,7 @@ are sums over all processes, and gradients are summed too (an average over W pro
 a factor W).
 
     token-mean               sum_t x_t / T           DAPO (arXiv:2503.14476, eq. 12)
+    token-sum                sum_t x_t               verl; for a loss that is normalised already
     seq-mean-token-mean      sum_s mean_t x_st / S   GRPO (arXiv:2402.03300, eq. 3)
     seq-mean-token-sum       sum_t x_t / S           REINFORCE on whole sequences
     seq-mean-token-sum-norm  sum_t x_t / (S L)       Dr. GRPO (arXiv:2503.20783), L constant
@@ -31,7 +32,11 @@ from rlvr.objectives.checks import PRECISE, require_ids
 from rlvr.registry import objectives
 
 Aggregation = Literal[
-    "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"
+    "token-mean",
+    "token-sum",
+    "seq-mean-token-mean",
+    "seq-mean-token-sum",
+    "seq-mean-token-sum-norm",
 ]
 
 
@@ -101,6 +106,13 @@ def token_mean(
 ) -> Tensor:
     """Mean over all tokens of the batch: every token weighs the same (DAPO)."""
     return per_token.sum() / max(totals.tokens, 1)
+
+
+def token_sum(
+    per_token: Tensor, sequence_ids: Tensor, totals: Totals, normaliser: float | None
+) -> Tensor:
+    """Sum over all tokens of the batch: the update grows with the batch."""
+    return per_token.sum()
 
 
 def seq_mean_token_mean(
