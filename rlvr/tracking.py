@@ -1,4 +1,4 @@
-"""Metrics as JSON lines: what was computed in one file, how long it took in another.
+"""Rows of a run as JSON lines: what was computed in one file, how long it took in another.
 
 Wall-clock times stand apart (`timing.jsonl`), so that two equal runs have equal `metrics.jsonl`
 files, bit for bit.
@@ -15,8 +15,8 @@ from typing import Any
 from rlvr.files import write_text
 
 
-class MetricsLog:
-    """An append-only JSONL file with one row a step.
+class JsonLines:
+    """An append-only JSONL file whose rows belong to steps.
 
     Args:
         path: the file; made on the first row.
@@ -32,16 +32,18 @@ class MetricsLog:
         rows = [line for line in read_jsonl(self.path) if line["step"] <= step]
         write_text(self.path, "".join(_line(row) for row in rows))
 
-    def append(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add the row of a step. NaN and infinities are written as `null`."""
-        row = {"step": step, **metrics}
+    def append(self, step: int, values: Mapping[str, Any]) -> None:
+        """Add a row of a step. NaN and infinities are written as `null`."""
+        row = {"step": step, **values}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The whole rows of a metrics file; a last line that was cut short is left out."""
+    """The whole rows of a file; a last line that was cut short is left out. None: no rows."""
     rows: list[dict[str, Any]] = []
+    if not path.exists():
+        return rows
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             rows.append(json.loads(line))

@@ -24,7 +24,22 @@ from rlvr.evals.summary import Estimate, Summary, split_name
 from rlvr.types import Outcome
 
 _LENGTH_BINS = 24
-_MAX_DIAGNOSTICS = 40
+_MAX_DIAGNOSTICS = 60
+# (metric, label, colour) of the plots that have several lines.
+SIGNAL = (
+    ("groups/zero_signal", "equal rewards", "s2"),
+    ("groups/all_right", "all right", "after"),
+    ("groups/all_wrong", "all wrong", "s1"),
+)
+CLIPS = (
+    ("policy/clipped_low", "clipped below", "s1"),
+    ("policy/clipped_high", "clipped above", "after"),
+)
+LENGTHS = (
+    ("length/mean", "all", "s2"),
+    ("length/correct", "correct", "after"),
+    ("length/wrong", "wrong", "s1"),
+)
 
 
 def figure(title: str, note: str, plot: str, legend: Sequence[tuple[str, str]] = ()) -> str:
@@ -69,6 +84,20 @@ def noisy_curve(rows: Sequence[Row], name: str, title: str, what: str, y_label: 
         smoothing = f"line: mean of {window} points"
         what = f"{what}; {smoothing}" if what else smoothing
     return figure(title, what, line_plot(lines, x_label="training step", y_label=y_label))
+
+
+def noisy_curves(
+    rows: Sequence[Row], names: Sequence[tuple[str, str, str]], title: str, what: str, y_label: str
+) -> str:
+    """Several numbers of every training step in one plot, smoothed: (name, label, colour) each."""
+    lines = []
+    for name, label, color in names:
+        points = thin(series(rows, name))
+        if len(points) >= 2:
+            window = max(1, len(points) // 25)
+            lines.append(Line(label=label, color=color, points=smooth(points, window)))
+    legend = [(line.color, line.label) for line in lines]
+    return figure(title, what, line_plot(lines, x_label="training step", y_label=y_label), legend)
 
 
 def held_out_curves(rows: Sequence[Row]) -> list[str]:
@@ -173,7 +202,12 @@ def length_histogram(views: Sequence[View]) -> str:
 
 def diagnostics(group: Group) -> list[str]:
     """A small plot of every other number that the training and its warm start logged."""
-    shown = {"step", "reward/mean", "length/mean"}
+    shown = {
+        "step",
+        "reward/mean",
+        "entropy",
+        *(name for name, _, _ in (*SIGNAL, *CLIPS, *LENGTHS)),
+    }
     plots = []
     for rows, stage in ((group.rows, ""), (group.warm_rows, "warm start: ")):
         for name in sorted({name for row in rows for name in row} - shown):

@@ -13,6 +13,7 @@ from rlvr.errors import DataError
 from rlvr.evals.load import Evaluation, is_evaluation, load_evaluation
 from rlvr.evals.store import SUMMARY
 from rlvr.evals.summary import Summary
+from rlvr.tracking import read_jsonl
 from rlvr.types import Outcome, Rollout
 
 SHOWN_PER_OUTCOME = 20
@@ -59,6 +60,7 @@ class Group:
         steps: of a training run: every evaluation's step and numbers.
         rows: of a training run: its metrics, one row a step.
         warm_rows: of a training run: the metrics of its warm start.
+        alarms: of a training run: what it raised.
         config: what was asked for, as text.
     """
 
@@ -69,6 +71,7 @@ class Group:
     steps: Sequence[tuple[int, Summary]] = ()
     rows: Sequence[Row] = ()
     warm_rows: Sequence[Row] = ()
+    alarms: Sequence[Row] = ()
 
 
 def load_groups(directories: Sequence[str | Path]) -> list[Group]:
@@ -136,6 +139,7 @@ def _training_run(path: Path) -> Group:
         steps=[(step, Summary.read(folder / SUMMARY)) for step, folder in finished],
         rows=rows,
         warm_rows=_rows(path / "warm_start" / "metrics.jsonl"),
+        alarms=read_jsonl(path / "alarms.jsonl"),
         config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
     )
 

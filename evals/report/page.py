@@ -61,20 +61,13 @@ def _group(group: Group) -> str:
             figures.pass_curve(group.views),
             figures.solve_rates(group.views),
             figures.length_histogram(group.views),
-            figures.noisy_curve(
-                group.rows,
-                "length/mean",
-                "Length in training",
-                "mean tokens of the sampled completions",
-                "mean tokens",
-            ),
         ]
     )
     outcomes = figures.outcome_bars(_labelled(group)) if group.views else ""
     return (
         f'<section class="group"><header><p class="kicker">{escape(group.subtitle)}</p>'
         f"<h1>{escape(group.title)}</h1>{_facts(group)}</header>"
-        f"{_cards(group.views)}{_notes(group.views)}"
+        f"{_cards(group.views)}{_alarms(group.alarms)}{_notes(group.views)}"
         f'<div class="plots">{plots}{outcomes}</div>'
         f"{_metrics_table(group.views)}{gallery(group.views)}"
         f"{_diagnostics(group)}{_provenance(group)}</section>"
@@ -87,12 +80,55 @@ def _training_curves(rows: Sequence[Row]) -> list[str]:
         rows, "reward/mean", "Training reward", "mean over sampled completions", "mean reward"
     )
     if reward:
-        return [reward]
+        return [reward, *_policy_curves(rows)]
     curves = [
         figures.noisy_curve(rows, name, f"Training {name}", "", name)
         for name in ("loss", "accuracy")
     ]
     return [*curves, *figures.held_out_curves(rows)]
+
+
+def _policy_curves(rows: Sequence[Row]) -> list[str]:
+    """What shows early that a policy gradient run goes wrong."""
+    many = figures.noisy_curves
+    return [
+        figures.noisy_curve(rows, "entropy", "Entropy", "of the trained tokens", "nats a token"),
+        many(
+            rows,
+            figures.LENGTHS,
+            "Length in training",
+            "mean tokens of the sampled completions, by verdict",
+            "mean tokens",
+        ),
+        many(
+            rows,
+            figures.SIGNAL,
+            "Groups without signal",
+            "share of the sampled groups whose rewards are all equal",
+            "share of groups",
+        ),
+        many(
+            rows,
+            figures.CLIPS,
+            "Clipped tokens",
+            "share of the trained tokens whose gradient the clip cut",
+            "share of tokens",
+        ),
+    ]
+
+
+def _alarms(alarms: Sequence[Row]) -> str:
+    """What was raised in training, with cause and remedy."""
+    if not alarms:
+        return ""
+    items = "".join(
+        f"<li><b>{escape(str(row.get('name', '')).replace('_', ' '))}</b>, step "
+        f"{escape(str(row.get('step', '')))}: {escape(str(row.get('seen', '')))}. Likely cause: "
+        f"{escape(str(row.get('cause', '')))}. What to do: {escape(str(row.get('remedy', '')))}."
+        "</li>"
+        for row in alarms
+    )
+    return f'<div class="card notes"><h3>Alarms in training</h3><ul>{items}</ul></div>'
 
 
 def _facts(group: Group) -> str:

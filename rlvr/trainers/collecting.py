@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from rlvr import registry
 from rlvr.config import Component
 from rlvr.policy import Policy
-from rlvr.protocols import Environment, TrainableSampler, Verifier
+from rlvr.protocols import Environment, Sampler, TrainableSampler, Verifier
 from rlvr.rollouts import Collected, RoundSettings, collect, is_informative, roll_out
 from rlvr.seeds import derive_seed
 from rlvr.trainers.config import PolicyGradientConfig
 from rlvr.trainers.loop import Clock
 from rlvr.trainers.stream import Stream
-from rlvr.types import Completion, RolloutGroup, Task, Verdict
+from rlvr.types import Completion, Prompt, RolloutGroup, SamplingParams, Task, Verdict
 from rlvr.verifiers.pool import verify_many
 
 
@@ -38,6 +39,7 @@ class RolloutSource:
         self.config = config
         self.sampler = sampler
         self.clock = clock
+        self.timed = TimedSampler(sampler, clock)
         self.verifier = choose_verifier(config.verifier, environment)
         self.tasks: Stream[Task] = Stream(environment.tasks, derive_seed(config.seed, "tasks"))
 
@@ -55,7 +57,7 @@ class RolloutSource:
             )
             with self.clock.part("rollout"):
                 tasks = self.tasks.take(count)
-                return roll_out(tasks, self.sampler, self.verify, round_settings)
+                return roll_out(tasks, self.timed, self.verify, round_settings)
 
         return collect(
             settings.tasks_per_step,
@@ -67,7 +69,32 @@ class RolloutSource:
     def verify(self, pairs: list[tuple[Task, Completion]]) -> list[Verdict]:
         """Grade, each verdict bounded in time."""
         settings = self.config.rollout
-        return verify_many(self.verifier, pairs, workers=settings.workers, timeout=settings.timeout)
+        with self.clock.part("verify"):
+            return verify_many(
+                self.verifier, pairs, workers=settings.workers, timeout=settings.timeout
+            )
+
+
+class TimedSampler:
+    """A sampler whose seconds and tokens are counted, as the part `generate`."""
+
+    def __init__(self, sampler: Sampler, clock: Clock) -> None:
+        self.name = sampler.name
+        self._sampler = sampler
+        self._clock = clock
+
+    def sample(
+        self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
+    ) -> list[Completion]:
+        """One completion for each prompt, in order."""
+        with self._clock.part("generate"):
+            completions = self._sampler.sample(prompts, params, seeds=seeds)
+        self._clock.count("generate", sum(len(one.token_ids) for one in completions))
+        return completions
+
+    def close(self) -> None:
+        """Close the sampler."""
+        self._sampler.close()
 
 
 def make_sampler(component: Component, policy: Policy) -> TrainableSampler:

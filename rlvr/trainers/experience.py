@@ -37,7 +37,12 @@ def pack(groups: list[RolloutGroup], config: PolicyGradientConfig) -> tuple[Batc
         ]
     )
     shaped = {"reward/shaped_mean": rewards.mean().item()}
-    return batch, shaped | {"advantage/std": advantages.std().item()}
+    spread = {
+        "advantage/std": advantages.std(correction=0).item(),
+        "advantage/min": advantages.min().item(),
+        "advantage/max": advantages.max().item(),
+    }
+    return batch, shaped | spread
 
 
 def overlong_penalties(rollouts: list[Rollout], config: PolicyGradientConfig) -> Tensor:

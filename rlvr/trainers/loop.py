@@ -2,8 +2,8 @@
 
 A run's folder:
 
-    config.yaml  metrics.jsonl  timing.jsonl  checkpoints/step_NNNNNN/  evals/step_NNNNNN/
-    rollouts/step_NNNNNN.parquet  policy/
+    config.yaml  metrics.jsonl  timing.jsonl  alarms.jsonl  checkpoints/step_NNNNNN/
+    evals/step_NNNNNN/  rollouts/step_NNNNNN.parquet  policy/
 
 Everything after the newest whole checkpoint is computed again on `--resume`, from the same seeds,
 so that the metrics equal those of a run that was never stopped.
@@ -12,6 +12,7 @@ so that the metrics equal those of a run that was never stopped.
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,16 +27,21 @@ from rlvr.errors import UserError
 from rlvr.files import sync
 from rlvr.policy import Policy, save_policy
 from rlvr.progress import Progress
-from rlvr.tracking import MetricsLog
+from rlvr.trainers.run_log import RunLog
 
 Metrics = dict[str, float]
 
 
 class Clock:
-    """Adds up the seconds spent in each named part of a step."""
+    """Adds up the seconds spent, and the tokens handled, in each named part of a step.
+
+    Parts may lie within one another, and run in several threads at once.
+    """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._tokens: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -45,12 +51,25 @@ class Clock:
             yield
         finally:
             elapsed = time.perf_counter() - started
-            self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
+            with self._lock:
+                self._seconds[name] = self._seconds.get(name, 0.0) + elapsed
+
+    def count(self, name: str, tokens: int) -> None:
+        """Count tokens that were handled in the part `name`."""
+        with self._lock:
+            self._tokens[name] = self._tokens.get(name, 0) + tokens
 
     def drain(self) -> dict[str, float]:
-        """What was counted since the last call."""
-        counted, self.seconds = self.seconds, {}
-        return counted
+        """Seconds of each part since the last call, and its `NAME/tokens_per_second`."""
+        with self._lock:
+            seconds, self._seconds = self._seconds, {}
+            tokens, self._tokens = self._tokens, {}
+        rates = {
+            f"{name}/tokens_per_second": count / seconds[name]
+            for name, count in tokens.items()
+            if seconds.get(name)
+        }
+        return seconds | rates
 
 
 class Learner(Protocol):
@@ -127,9 +146,8 @@ def fit(learner: Learner, plan: Plan, *, resume: bool) -> Metrics:
     Raises:
         UserError: the folder holds a run already and `resume` is false.
     """
-    metrics_log = MetricsLog(plan.folder / "metrics.jsonl")
-    timing_log = MetricsLog(plan.folder / "timing.jsonl")
-    if not resume and metrics_log.path.exists():
+    log = RunLog(plan.folder)
+    if not resume and log.exists:
         raise UserError(
             f"{plan.folder} holds a run already: go on with it (--resume) "
             "or choose another folder (--set output=...)"
@@ -137,12 +155,11 @@ def fit(learner: Learner, plan: Plan, *, resume: bool) -> Metrics:
     plan.folder.mkdir(parents=True, exist_ok=True)
     done, last = _restore(learner, plan.folder)
     _forget_evaluations(plan.folder, done)
-    metrics_log.rewind(done)
-    timing_log.rewind(done)
+    log.rewind(done)
     if done < 0:
         done = 0
-        last = _evaluate(learner, plan, 0, metrics_log)
-        timing_log.append(0, learner.clock.drain())
+        last = _evaluate(learner, plan, 0, log)
+        log.timing(0, learner.clock.drain())
 
     with Progress(plan.name, plan.steps) as progress:
         progress.advance(done)
@@ -150,13 +167,13 @@ def fit(learner: Learner, plan: Plan, *, resume: bool) -> Metrics:
             if plan.stop(last):
                 break
             metrics = learner.step(step)
-            metrics_log.append(step, metrics)
+            log.metrics(step, metrics)
             if _due(step, plan.evaluate_every, plan.steps):
-                last = _evaluate(learner, plan, step, metrics_log)
+                last = _evaluate(learner, plan, step, log)
             if _due(step, plan.checkpoint_every, plan.steps) or plan.stop(last):
                 with learner.clock.part("checkpoint"):
                     _checkpoint(learner, plan, step, last)
-            timing_log.append(step, learner.clock.drain())
+            log.timing(step, learner.clock.drain())
             progress.advance(note=learner.headline({**metrics, **last}))
     _save_final(learner.policy, plan.folder / "policy")
     return last
@@ -185,12 +202,12 @@ def _forget_evaluations(folder: Path, step: int) -> None:
             shutil.rmtree(path)
 
 
-def _evaluate(learner: Learner, plan: Plan, step: int, log: MetricsLog) -> Metrics:
+def _evaluate(learner: Learner, plan: Plan, step: int, log: RunLog) -> Metrics:
     if plan.evaluate_every is None:
         return {}
     with learner.clock.part("evaluate"):
         metrics = learner.evaluate(step)
-    log.append(step, metrics)
+    log.metrics(step, metrics)
     return metrics
 
 

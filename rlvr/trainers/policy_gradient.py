@@ -72,6 +72,7 @@ class PolicyGradientLearner:
             batch, reward_metrics = pack(collected.groups, self.config)
             with self.clock.part("update"):
                 metrics |= reward_metrics | self.updating.update(batch, step)
+            self.clock.count("update", len(batch.input_ids) * self.config.objective.epochs)
             with self.clock.part("sync"):
                 self.sampler.update_weights(self.policy.model)
         if step % self.config.rollout.save_every == 0:

@@ -112,8 +112,9 @@ class PolicyUpdate:
         )
         metrics["loss"] = loss.item()
         metrics["entropy"] = scores.entropy.detach().sum().item() / totals.tokens
-        gap = (old - micro.sampler_logprobs[mask].to(device)).abs()
-        metrics["sampler_gap/mean"] = gap.sum().item() / totals.tokens
+        gap = old - micro.sampler_logprobs[mask].to(device)
+        metrics["sampler_gap/mean"] = gap.abs().sum().item() / totals.tokens
+        metrics["kl/sampler"] = (gap.clamp(max=20.0).expm1() - gap).sum().item() / totals.tokens
         return loss, metrics
 
     def score(self, policy: Policy, batch: Batch) -> TokenScores:

@@ -1,0 +1,47 @@
+"""What a run writes as it goes: metrics, times, and alarms."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from rlvr.tracking import JsonLines, read_jsonl
+from rlvr.trainers.alarms import Alarms
+
+
+class RunLog:
+    """The files `metrics.jsonl`, `timing.jsonl` and `alarms.jsonl` of a run's folder.
+
+    Args:
+        folder: the run's folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._metrics = JsonLines(folder / "metrics.jsonl")
+        self._timing = JsonLines(folder / "timing.jsonl")
+        self._alarms = JsonLines(folder / "alarms.jsonl")
+        self._watch = Alarms()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds metrics of a run."""
+        return self._metrics.path.exists()
+
+    def rewind(self, step: int) -> None:
+        """Forget every row after `step`, and a last row that was cut short."""
+        for file in (self._metrics, self._timing, self._alarms):
+            file.rewind(step)
+        raised = [row["name"] for row in read_jsonl(self._alarms.path)]
+        self._watch = Alarms(read_jsonl(self._metrics.path), raised)
+
+    def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log what a step, or the evaluation after it, came to; say what is alarming in it."""
+        self._metrics.append(step, metrics)
+        for alarm in self._watch.look(step, metrics):
+            self._alarms.append(step, alarm.row())
+            print(alarm.text(), file=sys.stderr, flush=True)
+
+    def timing(self, step: int, seconds: Mapping[str, float]) -> None:
+        """Log the seconds of the parts of a step, and tokens a second."""
+        self._timing.append(step, seconds)
