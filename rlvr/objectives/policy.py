@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rlvr.errors import UnknownNameError
 from rlvr.objectives.checks import require_aligned, require_ids
 from rlvr.objectives.mismatch import importance_weights as importance_weights
 from rlvr.registry import check_options, objectives
@@ -52,8 +54,8 @@ class PolicyTokens:
             any order; all trained tokens of a sequence are here.
         entropy: `[N]` nats of the distribution that each token came from; None where not computed.
         sampler_logprobs: `[N]`, as the sampler reported them; None where unknown.
-        selected: `[N]` bool, this micro-batch's share of a `token-selection/<name>` over the whole
-            optimisation batch; None where nothing was selected.
+        selected: `[N]` bool, this micro-batch's share of the `token-selection/<name>` over the
+            whole optimisation batch, for the losses that share its name; None for all others.
 
     Raises:
         ValueError: shapes or dtypes differ.
@@ -109,10 +111,13 @@ def policy_loss(name: str, tokens: PolicyTokens, **options: Any) -> tuple[Tensor
     Raises:
         UnknownNameError: no policy loss has that name; the message gives the nearest ones.
         ConfigError: an option is unknown, or one that is needed is missing.
-        ValueError: an option is out of range, or the registered function gave the wrong shape.
+        ValueError: an option is out of range, tokens were selected for a loss that takes no
+            selection, or the registered function gave the wrong shape.
     """
     function: Any = objectives.get(f"policy/{name}")
-    check_options(function, {"tokens": tokens, **options}, f"policy loss {name!r}")
+    check_options(partial(function, tokens), options, f"policy loss {name!r}")
+    if tokens.selected is not None:
+        _require_selection(name)
     per_token, sums = function(tokens, **options)
     if per_token.shape != tokens.logprobs.shape:
         raise ValueError(
@@ -120,6 +125,17 @@ def policy_loss(name: str, tokens: PolicyTokens, **options: Any) -> tuple[Tensor
             f"value a token, {list(tokens.logprobs.shape)}, not reduced"
         )
     return per_token, sums
+
+
+def _require_selection(name: str) -> None:
+    """A selection that the loss would ignore must not pass in silence."""
+    try:
+        objectives.get(f"token-selection/{name}")
+    except UnknownNameError as error:
+        raise ValueError(
+            f"policy loss {name!r} takes no selection: `selected` is for the losses that share "
+            "their name with a token-selection; to train on some tokens only, use keep_only"
+        ) from error
 
 
 def clip(
@@ -222,11 +238,35 @@ def clipped_policy_loss(
         ValueError: shapes or dtypes differ, or a bound is out of range.
     """
     require_aligned(logprobs=logprobs, old_logprobs=old_logprobs, advantages=advantages)
-    require_clip_bounds(clip_low, clip_high, dual_clip)
-    advantages = advantages.detach()
     difference = logprobs - old_logprobs.detach()
     log_ratio = bound_log_ratio(difference, log_ratio_bounds)
-    ratio = log_ratio.exp()
+    loss, clipped = clipped_surrogate(
+        log_ratio.exp(),
+        advantages.detach(),
+        clip_low=clip_low,
+        clip_high=clip_high,
+        dual_clip=dual_clip,
+    )
+    with torch.no_grad():
+        count = torch.tensor(float(len(loss)), dtype=torch.float64, device=loss.device)
+        sums = clipped | ratio_sums(difference, log_ratio)
+    return loss, PolicyDiagnostics(tokens=count, **sums)
+
+
+def clipped_surrogate(
+    ratio: Tensor,
+    advantages: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    dual_clip: float | None = None,
+) -> tuple[Tensor, Sums]:
+    """`-min(r A, clip(r) A)`, bounded by the dual clip, and how many tokens each bound cut.
+
+    Raises:
+        ValueError: a bound is out of range.
+    """
+    require_clip_bounds(clip_low, clip_high, dual_clip)
     unclipped = -advantages * ratio
     clipped = -advantages * ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
     # Not torch.maximum: where both are equal it gives each half of the gradient.
@@ -237,16 +277,26 @@ def clipped_policy_loss(
         dual = negative & (ratio > dual_clip)
         loss = torch.where(dual, -advantages * dual_clip, loss)
     with torch.no_grad():
-        diagnostics = PolicyDiagnostics(
-            tokens=torch.tensor(float(len(loss)), dtype=torch.float64, device=loss.device),
-            clipped_low=sum_over_tokens(negative & (ratio < 1.0 - clip_low)),
-            clipped_high=sum_over_tokens((advantages > 0) & (ratio > 1.0 + clip_high)),
-            dual_clipped=sum_over_tokens(dual),
-            bounded=sum_over_tokens(log_ratio != difference),
-            approx_kl=sum_over_tokens(log_ratio.expm1() - log_ratio),
-            ratio=sum_over_tokens(ratio),
-        )
-    return loss, diagnostics
+        return loss, {
+            "clipped_low": sum_over_tokens(negative & (ratio < 1.0 - clip_low)),
+            "clipped_high": sum_over_tokens((advantages > 0) & (ratio > 1.0 + clip_high)),
+            "dual_clipped": sum_over_tokens(dual),
+        }
+
+
+@torch.no_grad()
+def ratio_sums(difference: Tensor, log_ratio: Tensor) -> Sums:
+    """What every loss with a ratio logs.
+
+    Args:
+        difference: `[N]` log-ratios.
+        log_ratio: the same within their bounds.
+    """
+    return {
+        "bounded": sum_over_tokens(log_ratio != difference),
+        "approx_kl": sum_over_tokens(log_ratio.expm1() - log_ratio),
+        "ratio": sum_over_tokens(log_ratio.exp()),
+    }
 
 
 def bound_log_ratio(log_ratio: Tensor, bounds: LogRatioBounds) -> Tensor:

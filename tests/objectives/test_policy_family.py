@@ -70,3 +70,16 @@ def test_a_loss_that_reduces_is_refused():
     objectives.register("policy/reduced", lambda tokens: (tokens.logprobs.sum(), {}))
     with pytest.raises(ValueError, match="one value a token"):
         policy_loss("reduced", tokens_of())
+
+
+def test_a_selection_that_the_loss_would_ignore_is_refused():
+    chosen = torch.zeros(5, dtype=torch.bool)
+    with pytest.raises(ValueError, match="policy loss 'clip' takes no selection"):
+        policy_loss("clip", tokens_of(selected=chosen))
+    policy_loss("kl-cov", tokens_of(selected=chosen))
+
+
+@pytest.mark.parametrize("name", ["clip-cov", "kl-cov"])
+def test_a_loss_that_needs_a_selection_says_so(name):
+    with pytest.raises(ValueError, match=f"'{name}' needs `selected`.*select_tokens"):
+        policy_loss(name, tokens_of())
