@@ -9,6 +9,7 @@
     ├── VerifierError           a verifier could not do its job: never a reward of 0
     ├── SandboxError            the sandbox itself failed: never a reward of 0
     ├── SamplerError            a sampler (or its server) failed
+    ├── DistributedError        the processes of a run lost each other, or differ
     └── CheckpointError         a checkpoint is damaged or does not fit this run
 
 A message names the thing, what was found, what was expected, and the fix.
@@ -59,6 +60,10 @@ class SandboxError(RlvrError):
 
 class SamplerError(RlvrError):
     """A sampler could not generate: a dead server, a refused request, an engine failure."""
+
+
+class DistributedError(RlvrError):
+    """The processes of a run lost each other, waited too long, or no longer agree."""
 
 
 class CheckpointError(RlvrError):

@@ -108,6 +108,16 @@ class WarmStartConfig(Section):
     """Tasks a measurement, taken from a split of their own (`validation`)."""
 
 
+class DistributedConfig(Section):
+    """How several processes (`torchrun`) share the work; nothing of it matters to one alone."""
+
+    mode: Literal["auto", "data_parallel", "fsdp"] = "auto"
+    """`data_parallel` gives every process all weights, `fsdp` a part of them; `auto` is `fsdp` on
+    GPUs."""
+    timeout: PositiveFloat = 1800.0
+    """Seconds that a process waits for the others before the run fails."""
+
+
 class RunConfig(Section):
     """What every training run has."""
 
@@ -129,6 +139,7 @@ class RunConfig(Section):
     micro_batch_tokens: PositiveInt = 16384
     """Tokens (padding counted) in one forward pass."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    distributed: DistributedConfig = DistributedConfig()
 
 
 def output_folder(config: RunConfig) -> Path:

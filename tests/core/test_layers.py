@@ -28,11 +28,13 @@ LAYERS = {
     "policy": 4,
     "checkpoints": 4,
     "tracking": 4,
+    "distributed": 4,
     "trainers": 5,
     "evals": 5,
     "api": 6,
     "cli": 6,
     "conformance": 6,
+    "__main__": 7,
 }
 HELPERS = {"config", "encoding", "files", "progress", "seeds"}
 """Know nothing of rlvr but its errors; any layer above 0 may use them."""
