@@ -26,6 +26,7 @@ def test_weights_that_were_cut_short_are_a_users_error(
         load_policy(str(folder))
 
 
+@pytest.mark.slow
 def test_a_hub_that_nobody_reaches_is_said_in_one_line_and_at_once() -> None:
     """The Hub's own library retries each file for half a minute, with a message for each try."""
     code = "from rlvr.policy import load_policy; load_policy('someone/somewhat')"

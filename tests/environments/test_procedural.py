@@ -193,6 +193,7 @@ def _digest() -> str:
     return digest.hexdigest()
 
 
+@pytest.mark.slow
 def test_another_process_with_another_hash_seed_makes_the_same_tasks() -> None:
     code = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
     code += "import test_procedural; print(test_procedural._digest())"

@@ -16,7 +16,7 @@ from rlvr.verifiers.code_languages import CodeVerifier
 from rlvr.verifiers.code_sandboxes import answers_sandbox
 from rlvr.verifiers.python_code import PythonCodeVerifier
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.languages]
+pytestmark = [pytest.mark.sandbox, pytest.mark.languages, pytest.mark.slow]
 
 PROGRAMS = Path(__file__).parent.parent / "sandbox" / "languages"
 SUMS = {

@@ -20,6 +20,7 @@ from rlvr.verifiers.python_code import PythonCodeVerifier
 pytestmark = pytest.mark.sandbox
 
 ATTACKS = sorted((Path(__file__).parent.parent / "sandbox" / "programs").glob("*.py.txt"))
+SLOW_ATTACKS = {"replies_half.py.txt", "returns_much.py.txt", "returns_deep.py.txt"}
 GOOD = "def double(x):\n    return 2 * x\n"
 STYLES: dict[str, dict[str, Any]] = {
     "calls": {
@@ -86,7 +87,11 @@ def test_a_wrong_answer_names_the_first_failing_test(verifier, style) -> None:
     "style",
     ["asserts", *(pytest.param(s, marks=pytest.mark.slow) for s in ("calls", "bare", "check"))],
 )
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda path: path.name.removesuffix(".py.txt"))
+@pytest.mark.parametrize(
+    "attack",
+    [pytest.param(p, marks=[pytest.mark.slow] if p.name in SLOW_ATTACKS else []) for p in ATTACKS],
+    ids=lambda path: path.name.removesuffix(".py.txt"),
+)
 def test_no_attack_passes(verifier, attack, style) -> None:
     verdict = judge(verifier, attack.read_text(), STYLES[style])
     assert verdict.reward == 0.0, verdict
