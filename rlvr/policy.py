@@ -6,6 +6,7 @@ tokenizer for laptops and tests. Leaves out sharding and adapters.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,10 @@ class Policy:
         """Where the weights are."""
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    def copy(self) -> Policy:
+        """Weights and a tokenizer of its own, for use in another thread."""
+        return copy.deepcopy(self)
 
 
 hf_logging.disable_progress_bar()

@@ -1,16 +1,18 @@
 """From tasks to graded groups: sample, verify, group, and refill until a batch is full.
 
-Knows samplers and verification by their protocols only. Verification of one part of a round runs in
-a thread while the next part is generated.
+Knows samplers and verification by their protocols only. Where a round is made in several parts, one
+is verified in a thread while the next is generated.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 
+from rlvr.background import Background, wait_for
 from rlvr.protocols import Sampler
 from rlvr.seeds import derive_seed
 from rlvr.types import Completion, Rollout, RolloutGroup, SamplingParams, Task, Verdict
@@ -41,30 +43,36 @@ def roll_out(
     tasks: Sequence[Task], sampler: Sampler, verify: Verify, settings: RoundSettings
 ) -> list[RolloutGroup]:
     """Sample and grade `group_size` completions of each task; groups come in the tasks' order."""
+    if settings.parts == 1:
+        return _grade(_generate(tasks, 0, sampler, settings), verify, settings)
     size = -(-len(tasks) // settings.parts)
     pending: list[Future[list[RolloutGroup]]] = []
-    with ThreadPoolExecutor(max_workers=1) as verifying:
+    with Background("verify") as verifying:
         for start in range(0, len(tasks), size):
-            part = tasks[start : start + size]
-            repeated = [task for task in part for _ in range(settings.group_size)]
-            seeds = [
-                derive_seed(settings.seed, start + i, j)
-                for i in range(len(part))
-                for j in range(settings.group_size)
-            ]
-            prompts = [task.prompt for task in repeated]
-            completions = sampler.sample(prompts, settings.params, seeds=seeds)
-            pending.append(verifying.submit(_grade, repeated, completions, seeds, verify, settings))
-        return [group for future in pending for group in future.result()]
+            part = _generate(tasks[start : start + size], start, sampler, settings)
+            pending.append(verifying.submit(partial(_grade, part, verify, settings)))
+        return [group for future in pending for group in wait_for(future)]
 
 
-def _grade(
-    tasks: Sequence[Task],
-    completions: Sequence[Completion],
-    seeds: Sequence[int],
-    verify: Verify,
-    settings: RoundSettings,
-) -> list[RolloutGroup]:
+_Part = tuple[list[Task], list[Completion], list[int]]
+
+
+def _generate(
+    tasks: Sequence[Task], start: int, sampler: Sampler, settings: RoundSettings
+) -> _Part:
+    """Tasks, completions and seeds of a part of a round, whose first task is number `start`."""
+    repeated = [task for task in tasks for _ in range(settings.group_size)]
+    seeds = [
+        derive_seed(settings.seed, start + i, j)
+        for i in range(len(tasks))
+        for j in range(settings.group_size)
+    ]
+    prompts = [task.prompt for task in repeated]
+    return repeated, sampler.sample(prompts, settings.params, seeds=seeds), seeds
+
+
+def _grade(part: _Part, verify: Verify, settings: RoundSettings) -> list[RolloutGroup]:
+    tasks, completions, seeds = part
     verdicts = verify(list(zip(tasks, completions, strict=True)))
     rollouts = [
         Rollout(

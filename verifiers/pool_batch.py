@@ -28,6 +28,7 @@ from rlvr.verifiers.pool_wire import LENGTH, MAX_REPLY_BYTES, send_frame
 
 _ITEMS_PER_WORKER = 16
 _STALL_SECONDS = 0.01
+_WAKE_SECONDS = 1.0
 _SEND_SECONDS = 5.0
 _MAX_ATTEMPTS = 2
 
@@ -140,6 +141,7 @@ class Batch:
             return
         now = time.monotonic()
         wait = min(job.deadline for job in self._running.values()) - now
+        wait = min(wait, _WAKE_SECONDS)  # a background thread that is stopped learns of it here
         could_grow = bool(self._todo) and len(self._running) < self._workers
         if could_grow:
             wait = min(wait, _STALL_SECONDS)

@@ -35,6 +35,9 @@ class RolloutConfig(Section):
     """Seconds that a verdict may take."""
     parts: PositiveInt = 1
     """Parts that a round is generated in; one part is verified while the next is generated."""
+    max_staleness: int = Field(0, ge=0)
+    """Steps by which the sampling weights are behind: with N, the batch of step s is made while
+    earlier steps train, by the weights after step s-1-N. 0 makes each batch in its own step."""
     save_every: PositiveInt = 10
     """Steps between rollout tables kept on disk."""
 

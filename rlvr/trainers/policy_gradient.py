@@ -1,7 +1,8 @@
 """GRPO, DAPO and their kin: collect rollouts, compare them in groups, update the policy.
 
-The step is four verbs: `collect` (`collecting.py`), `pack` (`experience.py`), `update`
-(`policy_update.py`), and `update_weights` of the sampler. What is minimised is chosen by
+The step is four verbs: `update_weights` of the sampler and `collect` (`collecting.py`), some steps
+ahead where that is asked for (`pipeline.py`); `pack` (`experience.py`) and `update`
+(`policy_update.py`). What is minimised is chosen by
 `ObjectiveConfig` and lives in `rlvr.objectives` as pure functions.
 """
 
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from rlvr.evals.runner import evaluate
 from rlvr.policy import Policy
 from rlvr.protocols import Environment, TrainableSampler
@@ -21,9 +24,11 @@ from rlvr.rollouts import Collected
 from rlvr.trainers.collecting import RolloutSource
 from rlvr.trainers.config import PolicyGradientConfig
 from rlvr.trainers.experience import pack
+from rlvr.trainers.in_flight import load_batches, save_batches
 from rlvr.trainers.loop import Clock, Metrics
+from rlvr.trainers.pipeline import Pipeline
 from rlvr.trainers.policy_update import PolicyUpdate
-from rlvr.trainers.rollout_metrics import evaluation_metrics, rollout_metrics
+from rlvr.trainers.rollout_metrics import evaluation_metrics, rollout_metrics, staleness
 
 
 class PolicyGradientLearner:
@@ -35,7 +40,7 @@ class PolicyGradientLearner:
         reference: the model of the KL term; `None` where its coefficient is 0.
         environment: training tasks and their verifier.
         held_out: the environment of evaluations; `None` for none.
-        sampler: generates rollouts; it is given the policy's weights here and after every update.
+        sampler: generates rollouts; with `rollout.max_staleness`, on weights of its own.
         folder: the run's folder.
     """
 
@@ -56,25 +61,39 @@ class PolicyGradientLearner:
         self.folder = folder
         self.clock = Clock()
         self.sampler = sampler
+        self.sampling_version: int | None = None
         self.source = RolloutSource(
             config, environment=environment, sampler=sampler, clock=self.clock
         )
         self.updating = PolicyUpdate(config, policy=policy, reference=reference)
         self.optim = self.updating.optim
         self.optimizer = self.optim.inner
-        self.sampler.update_weights(policy.model)
+        self.pipeline: Pipeline[Collected] = Pipeline(
+            self.source.collect,
+            hand_over=self.hand_over,
+            model=policy.model,
+            version=lambda: self.optim.updates,
+            ahead=config.rollout.max_staleness,
+            last=config.steps,
+        )
+
+    def hand_over(self, model: nn.Module, version: int) -> None:
+        """Give the sampler weights with `version` updates behind them, if it lacks them."""
+        if version != self.sampling_version:
+            with self.clock.part("sync"):
+                self.sampler.update_weights(model)
+            self.sampling_version = version
 
     def step(self, step: int) -> Metrics:
-        """Collect one batch of rollouts and learn from it."""
-        collected = self.source.collect(step, self.optim.updates)
-        metrics = rollout_metrics(collected)
+        """Take one batch of rollouts and learn from it."""
+        with self.clock.part("collect"):
+            collected = self.pipeline.take(step)
+        metrics = rollout_metrics(collected) | staleness(collected, self.optim.updates)
         if collected.groups:
             batch, reward_metrics = pack(collected.groups, self.config)
             with self.clock.part("update"):
                 metrics |= reward_metrics | self.updating.update(batch, step)
             self.clock.count("update", len(batch.input_ids) * self.config.objective.epochs)
-            with self.clock.part("sync"):
-                self.sampler.update_weights(self.policy.model)
         if step % self.config.rollout.save_every == 0:
             self.save_rollouts(collected, step)
         return metrics
@@ -84,6 +103,8 @@ class PolicyGradientLearner:
         settings = self.config.evaluation
         if settings is None or self.held_out is None:
             return {}
+        self.pipeline.drain()
+        self.hand_over(self.policy.model, self.optim.updates)
         params = self.config.sampling.params()
         if settings.temperature is not None:
             params = dataclasses.replace(params, temperature=settings.temperature)
@@ -110,14 +131,28 @@ class PolicyGradientLearner:
         write_rollouts(folder / f"step_{step:06d}.parquet", rollouts)
 
     def state(self) -> Mapping[str, Any]:
-        """The data position and the count of updates."""
+        """The data position, after the batches in flight, and the count of updates."""
+        self.pipeline.drain()
         return {"position": self.source.tasks.position, "updates": self.optim.updates}
 
+    def save_files(self, folder: Path) -> None:
+        """Write the batches in flight into a checkpoint."""
+        save_batches(folder, self.pipeline.drain())
+
+    def load_files(self, folder: Path) -> None:
+        """Take up the batches that were in flight."""
+        self.pipeline.restore(load_batches(folder))
+
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go to a data position, and give the restored weights to the sampler."""
+        """Go to a data position; the sampler gets the restored weights when they are needed."""
         self.source.tasks.seek(state["position"])
         self.optim.updates = state["updates"]
-        self.sampler.update_weights(self.policy.model)
+        self.sampling_version = None
+
+    def close(self) -> None:
+        """Stop what is being made, and close the sampler."""
+        self.pipeline.close()
+        self.sampler.close()
 
     def headline(self, metrics: Metrics) -> str:
         """Reward of the rollouts, and pass@1 of the last evaluation."""

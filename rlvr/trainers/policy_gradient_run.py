@@ -27,7 +27,8 @@ def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, boo
     if config.warm_start is not None:
         check_tasks(config.warm_start, environment)
     policy = initial_policy(config)
-    sampler = make_sampler(config.sampler, policy)
+    ahead = config.rollout.max_staleness > 0
+    sampler = make_sampler(config.sampler, policy.copy() if ahead else policy)
 
     def job(folder: Path, resume: bool) -> None:
         if config.warm_start is not None:
@@ -48,7 +49,7 @@ def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, boo
         try:
             fit(learner, make_plan(config, folder, config.algorithm), resume=resume)
         finally:
-            sampler.close()
+            learner.close()
         announce(folder, config)
 
     return job

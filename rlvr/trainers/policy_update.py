@@ -44,12 +44,15 @@ class PolicyUpdate:
             return {"update/skipped": 1.0}
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "shuffle", step))
         parts = min(objective.mini_batches, len(batch))
-        single = objective.epochs == 1 and parts == 1
-        old = None if single else self.with_old_logprobs(batch)
+        if self.config.rollout.max_staleness:
+            # An older policy sampled: the ratio is to that one (clipped importance sampling).
+            batch = dataclasses.replace(batch, old_logprobs=batch.sampler_logprobs)
+        elif objective.epochs > 1 or parts > 1:
+            batch = self.with_old_logprobs(batch)
         rows = [
             self.update_once(mini)
             for _ in range(objective.epochs)
-            for mini in (batch if old is None else old).split(parts, generator)
+            for mini in batch.split(parts, generator)
             if mini.totals.tokens
         ]
         return {key: mean(row[key] for row in rows) for key in rows[0]}

@@ -75,6 +75,12 @@ def signal_metrics(groups: Sequence[RolloutGroup]) -> Metrics:
     }
 
 
+def staleness(collected: Collected, updates: int) -> Metrics:
+    """Updates that the policy has gone through since it sampled what it is about to train on."""
+    ages = [updates - one.policy_version for group in collected.groups for one in group.rollouts]
+    return {"staleness/mean": mean(ages), "staleness/max": float(max(ages))} if ages else {}
+
+
 def evaluation_metrics(summary: Any) -> Metrics:
     """The numbers of an evaluation's summary, with their intervals, as metrics of a step."""
     metrics: Metrics = {}

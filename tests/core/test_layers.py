@@ -36,7 +36,7 @@ LAYERS = {
     "conformance": 6,
     "__main__": 7,
 }
-HELPERS = {"config", "encoding", "files", "progress", "seeds"}
+HELPERS = {"background", "config", "encoding", "files", "progress", "seeds"}
 """Know nothing of rlvr but its errors; any layer above 0 may use them."""
 # Samplers and rollouts know environments and verifiers by their protocols only.
 FORBIDDEN = {(4, 1), (4, 2), (4, 3)}
