@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from padded_reference import SETTINGS, seeds
 
-from rlvr.errors import UnknownNameError
-from rlvr.objectives.kl import kl_estimate
+from rlvr.errors import ConfigError, UnknownNameError
+from rlvr.objectives.kl import adapted_kl_coefficient, kl_estimate
 
-KINDS = ("k1", "k2", "k3")
+KINDS = ("k1", "abs", "k2", "k3", "k1+", "abs+", "k3+")
 
 
 def test_estimates_are_the_hand_computed_ones():
@@ -18,6 +18,7 @@ def test_estimates_are_the_hand_computed_ones():
     assert kl_estimate(policy, reference, "k1").tolist() == pytest.approx([ln2, -ln2])
     assert kl_estimate(policy, reference, "k2").tolist() == pytest.approx([ln2**2 / 2] * 2)
     assert kl_estimate(policy, reference, "k3").tolist() == pytest.approx([ln2 - 0.5, 1 - ln2])
+    assert kl_estimate(policy, reference, "abs").tolist() == pytest.approx([ln2, ln2])
 
 
 @settings(max_examples=300, deadline=None)
@@ -46,13 +47,14 @@ def exact_kl(p, q):
     return (p * (p.log() - q.log())).sum()
 
 
-def expectation(kind, seed):
+def expectation(kind, seed, weighted=False):
     """Value and gradient of an estimate, averaged exactly over the policy's whole vocabulary."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(6, generator=generator, dtype=torch.float64).requires_grad_()
     reference = torch.randn(6, generator=generator, dtype=torch.float64).log_softmax(0)
     policy = logits.log_softmax(0)
-    mean = (policy.detach().exp() * kl_estimate(policy, reference, kind)).sum()
+    old = policy.detach() if weighted else None
+    mean = (policy.detach().exp() * kl_estimate(policy, reference, kind, old_logprobs=old)).sum()
     (gradient,) = torch.autograd.grad(mean, logits)
     probabilities = logits.softmax(0)
     kl = exact_kl(probabilities, reference.exp())
@@ -67,6 +69,36 @@ def test_expected_values_of_k1_and_k3_are_the_kl(seed):
     for kind in ("k1", "k3"):
         mean, _, kl, _, _ = expectation(kind, seed)
         assert float(mean) == pytest.approx(float(kl), rel=1e-9, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["k1", "abs", "k3"])
+@settings(**SETTINGS)
+@given(seeds)
+def test_straight_through_keeps_the_value_and_has_the_unbiased_gradient(kind, seed):
+    plain, _, _, _, _ = expectation(kind, seed)
+    mean, gradient, _, reverse, _ = expectation(f"{kind}+", seed)
+    assert float(mean) == pytest.approx(float(plain), rel=1e-12)
+    torch.testing.assert_close(gradient, reverse, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["k1", "k3"])
+@settings(**SETTINGS)
+@given(seeds)
+def test_multiplied_by_the_ratio_value_and_gradient_are_unbiased(kind, seed):
+    mean, gradient, kl, reverse, _ = expectation(kind, seed, weighted=True)
+    assert float(mean) == pytest.approx(float(kl), rel=1e-9, abs=1e-12)
+    torch.testing.assert_close(gradient, reverse, rtol=1e-9, atol=1e-12)
+
+
+@settings(**SETTINGS)
+@given(seeds)
+def test_the_expected_gradient_of_abs_is_twice_that_of_the_total_variation(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(6, generator=generator, dtype=torch.float64).requires_grad_()
+    reference = torch.randn(6, generator=generator, dtype=torch.float64).softmax(0)
+    (expected,) = torch.autograd.grad((logits.softmax(0) - reference).abs().sum(), logits)
+    _, gradient, _, _, _ = expectation("abs", seed)
+    torch.testing.assert_close(gradient, expected, rtol=1e-9, atol=1e-12)
 
 
 @settings(**SETTINGS)
@@ -121,3 +153,60 @@ def test_an_unknown_estimator_is_named_with_the_nearest_known_ones():
 def test_tensors_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="ref_logprobs"):
         kl_estimate(torch.zeros(2), torch.zeros(1), "k1")
+
+
+def test_the_ratio_of_kl_is_the_hand_computed_one_and_carries_a_gradient():
+    policy = torch.tensor([0.5], dtype=torch.float64).log().requires_grad_()
+    reference, old = torch.tensor([[0.25], [0.4]], dtype=torch.float64).log()
+    estimate = kl_estimate(policy, reference, "k3", old_logprobs=old)
+    plain = math.log(2) - 0.5
+    assert estimate.item() == pytest.approx(1.25 * plain)
+    estimate.sum().backward()
+    assert policy.grad.item() == pytest.approx(1.25 * (plain + 0.5))  # k3' = 1 - exp(-d)
+
+
+def test_k3s_bounds_are_chosen():
+    policy = torch.tensor([-40.0, -12.0, -1.0], dtype=torch.float64, requires_grad=True)
+    reference = torch.tensor([-1.0, -1.0, -40.0], dtype=torch.float64)
+    unbounded = kl_estimate(policy, reference, "k3", log_ratio_bounds=(-math.inf, math.inf))
+    assert unbounded.tolist() == pytest.approx([math.exp(39) - 40, math.exp(11) - 12, 38])
+    ours = kl_estimate(policy, reference, "k3")
+    assert ours.tolist() == pytest.approx([math.exp(20) - 21, math.exp(11) - 12, 38])
+    verl = kl_estimate(policy, reference, "k3", log_ratio_bounds=(-20, 20), value_bound=10)
+    assert verl.tolist() == [10, 10, 10]
+    (gradient,) = torch.autograd.grad(verl.sum(), policy)
+    assert gradient.tolist() == [0, 0, 0]  # why it is not the default
+
+
+@pytest.mark.parametrize("options", [{"log_ratio_bounds": (1, 2)}, {"value_bound": 0}])
+def test_bounds_that_make_no_sense_are_refused(options):
+    with pytest.raises(ValueError, match="bound"):
+        kl_estimate(torch.zeros(1), torch.zeros(1), "k3", **options)
+
+
+def test_an_option_of_another_estimator_is_refused():
+    with pytest.raises(ConfigError, match="KL estimator 'k1' has no option 'value_bound'"):
+        kl_estimate(torch.zeros(1), torch.zeros(1), "k1", value_bound=10.0)
+
+
+def test_the_adaptive_coefficient_follows_ziegler():
+    step = {"target": 6.0, "horizon": 10000.0, "samples": 500}
+    assert adapted_kl_coefficient(0.2, 6.6, **step) == pytest.approx(0.2 * (1 + 0.1 * 0.05))
+    assert adapted_kl_coefficient(0.2, 600.0, **step) == pytest.approx(0.2 * (1 + 0.2 * 0.05))
+    assert adapted_kl_coefficient(0.2, 0.0, **step) == pytest.approx(0.2 * (1 - 0.2 * 0.05))
+    assert adapted_kl_coefficient(0.2, 6.0, **step) == 0.2
+
+
+@given(st.floats(1e-6, 100), st.floats(0, math.inf), st.floats(0.01, 100), st.floats(0, 4.99))
+def test_the_adaptive_coefficient_stays_positive_and_moves_towards_the_target(b, kl, target, n):
+    found = adapted_kl_coefficient(b, kl, target=target, horizon=1.0, samples=n)
+    assert found > 0
+    assert found >= b if kl > target else found <= b
+
+
+def test_an_adaptive_coefficient_that_cannot_be_is_refused():
+    step = {"target": 6.0, "horizon": 100.0, "samples": 10}
+    with pytest.raises(ValueError, match="NaN"):
+        adapted_kl_coefficient(0.2, math.nan, **step)
+    with pytest.raises(ValueError, match="samples < 5"):
+        adapted_kl_coefficient(0.2, 6.0, target=6.0, horizon=100.0, samples=500)
