@@ -1,7 +1,7 @@
 """The batch: rollouts as packed tensors, split into micro-batches that fit a token budget.
 
 Shapes: `T` tokens of all sequences one after the other, prompts included; `S` sequences. Nothing is
-padded here; a micro-batch is padded only inside the forward pass that needs it.
+padded here; where a model needs padding, the forward pass does it.
 """
 
 from __future__ import annotations
@@ -147,8 +147,46 @@ class Batch:
         order = torch.randperm(len(self), generator=generator)
         return [self.select(chunk.tolist()) for chunk in order.tensor_split(parts)]
 
+    @property
+    def prefix_lengths(self) -> Tensor:
+        """`[S]` int64: tokens before the one that the first trained token is predicted from."""
+        return (self._bounds()[0] - 1).clamp(min=0)
+
+    @property
+    def input_lengths(self) -> Tensor:
+        """`[S]` int64: tokens that trained ones are predicted from; 0 without a trained one."""
+        return self._bounds()[1]
+
+    def _bounds(self) -> tuple[Tensor, Tensor]:
+        """`[S]` each: places, in the sequence, of its first and of its last trained token."""
+        trained = self.loss_mask.nonzero().squeeze(-1)
+        place = trained - self.boundaries[:-1][self.sequence_ids[trained]]
+        which = self.sequence_ids[trained]
+        first = torch.zeros(len(self), dtype=torch.int64)
+        first.scatter_reduce_(0, which, place, "amin", include_self=False)
+        last = torch.zeros(len(self), dtype=torch.int64)
+        last.scatter_reduce_(0, which, place, "amax", include_self=False)
+        return first, last
+
+    def prefixes(self) -> list[bytes]:
+        """The tokens that `prefix_lengths` counts, of each sequence, to tell equal ones by."""
+        starts = self.boundaries[:-1].tolist()
+        return [
+            self.input_ids[start : start + length].numpy().tobytes()
+            for start, length in zip(starts, self.prefix_lengths.tolist(), strict=True)
+        ]
+
+    def families(self) -> list[list[int]]:
+        """The sequences that have a trained token, those of one prefix together."""
+        families: dict[bytes, list[int]] = {}
+        inputs = self.input_lengths.tolist()
+        for i, prefix in enumerate(self.prefixes()):
+            if inputs[i]:
+                families.setdefault(prefix, []).append(i)
+        return list(families.values())
+
     def micro_batches(self, max_tokens: int) -> Iterator[Batch]:
-        """The batch in parts that, once padded, have at most `max_tokens` tokens each.
+        """The batch in parts of at most `max_tokens` tokens each.
 
         Sequences without a trained token are left out. The split changes no loss: denominators are
         those of the whole batch.
@@ -157,18 +195,24 @@ class Batch:
             yield self.select(sequences)
 
     def parts(self, max_tokens: int) -> Iterator[list[int]]:
-        """The sequences of each micro-batch, the longest first.
+        """The sequences of each micro-batch.
 
-        A sequence longer than `max_tokens` makes a part of its own.
+        Those with the same prompt go side by side, in the order of the first of them, since a
+        prompt is computed, and counted, once a part. A sequence of more than `max_tokens` tokens
+        makes a part of its own.
         """
-        lengths = self.lengths.tolist()
-        trained = self.trained_lengths.tolist()
-        order = sorted((i for i in range(len(self)) if trained[i]), key=lambda i: (-lengths[i], i))
+        prefixes, lengths = self.prefix_lengths.tolist(), self.input_lengths.tolist()
         part: list[int] = []
-        for i in order:
-            if part and lengths[part[0]] * (len(part) + 1) > max_tokens:
-                yield part
-                part = []
-            part.append(i)
+        used = 0
+        for members in self.families():
+            known = False
+            for i in members:
+                cost = lengths[i] - (prefixes[i] if known else 0)
+                if part and used + cost > max_tokens:
+                    yield part
+                    part, used, cost = [], 0, lengths[i]
+                part.append(i)
+                used += cost
+                known = True
         if part:
             yield part

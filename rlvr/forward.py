@@ -1,15 +1,33 @@
-"""Logprobs of a packed batch under a causal model: the forward pass that every trainer shares."""
+"""Logprobs of a packed batch under a causal model: the forward pass that every trainer shares.
+
+Tokens are packed without padding (`rlvr.packing`) and the output projection is fused with what is
+wanted of it (`rlvr.objectives.head`). Not every model can do either. The first time that a model is
+seen, both are tried on a few tokens beside the model's plain answer, and what does not agree is not
+used: then rows are padded, a few of like length at a time, or the logits are made, and a warning
+says which.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from rlvr.batch import Batch
-from rlvr.objectives.logprobs import token_logprobs_and_entropy
+from rlvr.batch import Batch, Example
+from rlvr.objectives.head import EntropyMode, Projection, head_logprobs
+from rlvr.objectives.logprobs import token_logprobs, token_logprobs_and_entropy
+from rlvr.packing import NotPackable, lay_out, packed_inputs, use_packed_attention
+
+_PADDING = 1.25  # padded tokens for each real one, at the most, where rows must be padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +36,8 @@ class TokenScores:
 
     Attributes:
         logprobs: `[N]` float32, natural log, at the given temperature.
-        entropy: `[N]` float32, in nats, of the distribution of each token.
+        entropy: `[N]` float32, in nats, of the distribution of each token; `[0]` where not asked
+            for.
         sequence_ids: `[N]` int64, which sequence of the batch each token belongs to.
     """
 
@@ -27,29 +46,265 @@ class TokenScores:
     sequence_ids: Tensor
 
 
-def score_tokens(model: PreTrainedModel, batch: Batch, *, temperature: float = 1.0) -> TokenScores:
-    """Score the trained tokens (`batch.loss_mask`) of a batch.
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """What was found that a model can do.
 
-    The batch is padded on the right here and nowhere else. Only positions that predict a trained
-    token reach the softmax, in float32.
+    Attributes:
+        packed: its attention takes layouts.
+        projection: what it does to the output of its head; `None` where that is not known, so that
+            its logits are made.
+    """
+
+    packed: bool
+    projection: Projection | None
+
+
+def score_tokens(
+    model: PreTrainedModel,
+    batch: Batch,
+    *,
+    temperature: float = 1.0,
+    entropy: EntropyMode = "gradient",
+    compute_dtype: torch.dtype | None = None,
+) -> TokenScores:
+    """Score the trained tokens (`batch.loss_mask`) of a batch.
 
     Args:
         model: a causal model; gradients flow unless the caller switched them off.
-        batch: `S` sequences, `N` trained tokens.
+        batch: `S` sequences, `N` trained tokens, at least one.
         temperature: the one that the completions were sampled at; 0 (greedy) is scored as 1.
+        entropy: `gradient` costs nothing more than `value` unless the head is frozen (LoRA), or
+            a gradient does flow through it; `none` leaves it out.
+        compute_dtype: of the products, where it is not that of the weights (autocast).
     """
     device = next(model.parameters()).device
-    sequence_ids = batch.sequence_ids
-    column = torch.arange(batch.input_ids.numel()) - batch.boundaries[:-1][sequence_ids]
-    shape = (len(batch), int(batch.lengths.max()))
-    ids = torch.zeros(shape, dtype=torch.int64)
-    ids[sequence_ids, column] = batch.input_ids
-    attention = torch.zeros(shape, dtype=torch.int64)
-    attention[sequence_ids, column] = 1
+    with _computing_in(compute_dtype, device):
+        ability = ability_of(model, compute_dtype)
+        run = _run_packed if ability.packed else _run_padded
+        logprobs, entropies = run(model, batch, ability.projection, temperature or 1.0, entropy)
+    if entropies is None:
+        entropies = logprobs.new_empty(0)
+    return TokenScores(logprobs, entropies, batch.sequence_ids[batch.loss_mask].to(device))
 
-    rows, columns = sequence_ids[batch.loss_mask], column[batch.loss_mask]
-    output = model(input_ids=ids.to(device), attention_mask=attention.to(device), use_cache=False)
-    logits = output.logits[rows.to(device), columns.to(device) - 1]
-    targets = batch.input_ids[batch.loss_mask].to(device)
-    logprobs, entropy = token_logprobs_and_entropy(logits, targets, temperature or 1.0)
-    return TokenScores(logprobs, entropy, rows.to(device))
+
+Scored = tuple[Tensor, Tensor | None]
+
+
+def _run_packed(
+    model: PreTrainedModel,
+    batch: Batch,
+    projection: Projection | None,
+    temperature: float,
+    entropy: EntropyMode,
+) -> Scored:
+    layout = lay_out(batch).to(next(model.parameters()).device)
+    inputs = packed_inputs(layout)
+    where = torch.zeros_like(layout.outputs), layout.outputs
+    return _run(model, inputs, where, layout.targets, projection, temperature, entropy)
+
+
+def _run_padded(
+    model: PreTrainedModel,
+    batch: Batch,
+    projection: Projection | None,
+    temperature: float,
+    entropy: EntropyMode,
+) -> Scored:
+    """Pad on the right, a few rows of like length at a time, so that little is padding."""
+    device = next(model.parameters()).device
+    results: list[Scored] = []
+    order: list[Tensor] = []
+    for rows in _of_like_length(batch.input_lengths.tolist()):
+        part = batch.select(rows)
+        sequence_ids, lengths = part.sequence_ids, part.input_lengths
+        column = torch.arange(part.input_ids.numel()) - part.boundaries[:-1][sequence_ids]
+        needed = column < lengths[sequence_ids]
+        ids = torch.zeros(len(part), int(lengths.max()), dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        ids[sequence_ids[needed], column[needed]] = part.input_ids[needed]
+        mask[sequence_ids[needed], column[needed]] = 1
+        inputs = {
+            "input_ids": ids.to(device),
+            "attention_mask": mask.to(device),
+            "use_cache": False,
+        }
+        where = sequence_ids[part.loss_mask], column[part.loss_mask] - 1
+        where = where[0].to(device), where[1].to(device)
+        targets = part.input_ids[part.loss_mask].to(device)
+        results.append(_run(model, inputs, where, targets, projection, temperature, entropy))
+        order.append(batch.positions(rows)[part.loss_mask])
+    back = torch.cat(order).argsort().to(device)
+    logprobs = torch.cat([logprobs for logprobs, _ in results])[back]
+    entropies = [entropies for _, entropies in results if entropies is not None]
+    return logprobs, torch.cat(entropies)[back] if entropies else None
+
+
+def _of_like_length(lengths: list[int]) -> Iterator[list[int]]:
+    rows: list[int] = []
+    real = 0
+    for i in sorted((i for i in range(len(lengths)) if lengths[i]), key=lambda i: -lengths[i]):
+        padded = lengths[rows[0]] * (len(rows) + 1) if rows else 0
+        if padded > _PADDING * (real + lengths[i]):
+            yield rows
+            rows, real = [], 0
+        rows.append(i)
+        real += lengths[i]
+    yield rows
+
+
+def _run(
+    model: PreTrainedModel,
+    inputs: dict[str, Any],
+    where: tuple[Tensor, Tensor],
+    targets: Tensor,
+    projection: Projection | None,
+    temperature: float,
+    entropy: EntropyMode,
+) -> Scored:
+    if projection is None:
+        logits = model(**inputs).logits[where]
+        if entropy == "none":
+            return token_logprobs(logits, targets, temperature), None
+        return token_logprobs_and_entropy(logits, targets, temperature)
+    projection = replace(projection, temperature=temperature)
+    found: list[Scored] = []
+
+    def score(head: nn.Linear, hidden: Tensor) -> Tensor:
+        hidden = hidden[where]
+        if torch.is_autocast_enabled(hidden.device.type):
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        logprobs, entropies = head_logprobs(
+            hidden,
+            head.weight,
+            targets,
+            bias=head.bias,
+            projection=projection,
+            entropy=entropy,
+        )
+        found.append((logprobs, entropies))
+        # FSDP gathers the head's weight again when the gradient reaches an output of the model.
+        outputs = [logprobs] if entropies is None else [logprobs, entropies]
+        return torch.stack(outputs, dim=-1).unsqueeze(0)
+
+    with _head_replaced(_head_of(model), score):
+        output = model(**inputs).logits
+    if projection.scale == 1.0 and projection.softcap is None:
+        logprobs, *entropies = output[0].unbind(-1)
+        kept = found[0][1]
+        if kept is None or not kept.requires_grad:
+            return logprobs, kept
+        return logprobs, entropies[0]
+    return found[0]
+
+
+@contextlib.contextmanager
+def _head_replaced(
+    head: nn.Linear, function: Callable[[nn.Linear, Tensor], Tensor]
+) -> Iterator[None]:
+    """Let the head of a model do something else, in this thread.
+
+    The model's own forward pass calls it, so that whatever wraps the model (FSDP, LoRA) is at work,
+    and has the weight at hand.
+    """
+    thread, plain = threading.get_ident(), head.forward
+
+    def forward(hidden: Tensor) -> Tensor:
+        if threading.get_ident() != thread:
+            return plain(hidden)
+        return function(head, hidden)
+
+    vars(head)["forward"] = forward
+    try:
+        yield
+    finally:
+        del vars(head)["forward"]
+
+
+def _unwrapped(model: nn.Module) -> PreTrainedModel:
+    """The model that data parallelism wraps; FSDP2 and peft answer for theirs."""
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    return cast(PreTrainedModel, inner)
+
+
+def _head_of(model: PreTrainedModel) -> nn.Linear:
+    head = _unwrapped(model).get_output_embeddings()
+    assert isinstance(head, nn.Linear)
+    return head
+
+
+def _computing_in(
+    dtype: torch.dtype | None, device: torch.device
+) -> contextlib.AbstractContextManager[Any]:
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+_known: WeakKeyDictionary[nn.Module, dict[torch.dtype | None, Ability]] = WeakKeyDictionary()
+
+
+def ability_of(model: PreTrainedModel, compute_dtype: torch.dtype | None = None) -> Ability:
+    """What a model can do, tried out the first time that it is asked for."""
+    known = _known.setdefault(model, {})
+    if compute_dtype not in known:
+        known[compute_dtype] = _try_out(model, compute_dtype or _unwrapped(model).dtype)
+    return known[compute_dtype]
+
+
+def _try_out(model: PreTrainedModel, dtype: torch.dtype) -> Ability:
+    """Compare with the model's plain answer on two short sequences that begin alike."""
+    inner = _unwrapped(model)
+    vocabulary = inner.config.get_text_config().vocab_size
+    ids = [(7 * i + 3) % vocabulary for i in range(14)]
+    batch = Batch.pack(
+        [
+            Example(prompt_ids=tuple(ids[:5]), completion_ids=tuple(ids[5:9])),
+            Example(prompt_ids=tuple(ids[:5]), completion_ids=tuple(ids[9:14])),
+        ]
+    )
+
+    def agrees(packed: bool, projection: Projection | None) -> bool:
+        run = _run_packed if packed else _run_padded
+        logprobs, _ = run(model, batch, projection, 1.0, "none")
+        return bool((logprobs - expected).abs().max() <= tolerance)
+
+    with torch.no_grad():
+        expected, _ = _run_padded(model, batch, None, 1.0, "none")
+        # Wrong context or a forgotten scale changes far more; so do many layers of bfloat16.
+        precision = {torch.float64: 1e-9, torch.float32: 1e-4}.get(dtype, 5e-2)
+        tolerance = precision * max(1.0, expected.std().item())
+        projection = _known_projection(inner)
+        if projection is not None and not agrees(False, projection):
+            projection = None
+        packed = False
+        if use_packed_attention(inner, dtype):
+            with contextlib.suppress(NotPackable):
+                packed = agrees(True, projection)
+    name = type(inner).__name__
+    if projection is None:
+        warnings.warn(
+            f"{name}: the logits are made, since its head is not understood", stacklevel=4
+        )
+    if not packed:
+        warnings.warn(
+            f"{name}: rows are padded, since its attention cannot be packed", stacklevel=4
+        )
+    return Ability(packed, projection)
+
+
+def _known_projection(model: PreTrainedModel) -> Projection | None:
+    """What the configuration says is done to the output of the head; `_try_out` checks it."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return None
+    config = model.config.get_text_config()
+    scale = 1.0
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
+        value = getattr(config, name, None)
+        if isinstance(value, float | int):
+            scale = float(value)
+    scaling = getattr(config, "logits_scaling", None)
+    if isinstance(scaling, float | int):
+        scale = 1.0 / float(scaling)
+    return Projection(scale=scale, softcap=getattr(config, "final_logit_softcapping", None))

@@ -137,7 +137,7 @@ class RunConfig(Section):
     """Training steps."""
     optimizer: OptimizerConfig = OptimizerConfig()
     micro_batch_tokens: PositiveInt = 16384
-    """Tokens (padding counted) in one forward pass."""
+    """Tokens in one forward pass; a prompt that several completions share counts once."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     distributed: DistributedConfig = DistributedConfig()
 

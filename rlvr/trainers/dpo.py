@@ -89,7 +89,7 @@ def make_judge(model: PreTrainedModel, settings: PreferenceObjectiveConfig) -> J
 def completion_logps(model: PreTrainedModel, examples: Sequence[Example]) -> Tensor:
     """`[S]` float32: the log-probability of each completion, end of sequence included, in nats."""
     batch = Batch.pack(examples)
-    scores = score_tokens(model, batch)
+    scores = score_tokens(model, batch, entropy="none")
     return sequence_sums(scores.logprobs, scores.sequence_ids, len(batch))
 
 

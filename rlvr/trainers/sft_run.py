@@ -123,7 +123,7 @@ def measure(
     losses = [0.0] * len(examples)
     with torch.no_grad():
         for sequences in batch.parts(max_tokens):
-            scores = score_tokens(policy.model, batch.select(sequences))
+            scores = score_tokens(policy.model, batch.select(sequences), entropy="none")
             sums = sequence_sums(
                 cross_entropy(scores.logprobs), scores.sequence_ids, len(sequences)
             )

@@ -40,7 +40,7 @@ class SupervisedLearner:
         batch_size: demonstrations a step.
         optimizer: its settings.
         steps: of the whole run.
-        micro_batch_tokens: tokens in one forward pass, padding counted.
+        micro_batch_tokens: tokens in one forward pass.
         seed: of the order.
         measure: `measure(step)` gives the metrics of an evaluation.
     """
@@ -77,7 +77,7 @@ class SupervisedLearner:
             totals = batch.totals
             loss_sum = 0.0
             for micro in batch.micro_batches(self.micro_batch_tokens):
-                scores = score_tokens(self.policy.model, micro)
+                scores = score_tokens(self.policy.model, micro, entropy="none")
                 loss = aggregate(
                     cross_entropy(scores.logprobs),
                     scores.sequence_ids,

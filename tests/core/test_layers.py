@@ -25,6 +25,7 @@ LAYERS = {
     "objectives": 4,
     "batch": 4,
     "forward": 4,
+    "packing": 4,
     "policy": 4,
     "checkpoints": 4,
     "tracking": 4,
