@@ -1,9 +1,10 @@
 """Checkpoints that appear whole or not at all, and that show it when they are damaged.
 
 A checkpoint is a folder `step_000050/` with the weights and tokenizer as `transformers` saves them,
-`optimizer.safetensors`, `state.json` (step, data position, schedule, random states), and
-`manifest.json` with the SHA-256 of every other file. It is written beside its place, flushed and
-renamed. Nothing in it is a pickle.
+`optimizer.safetensors` (a file a process where weights are sharded, see `checkpoints_optimizer`),
+`state.json` (step, data position, schedule, random states), and `manifest.json` with the SHA-256 of
+every other file. It is written beside its place, flushed and renamed. Nothing in it is a pickle.
+Any number of processes goes on from it, whatever number wrote it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
+from rlvr.checkpoints_optimizer import load_optimizer, save_optimizer
+from rlvr.distributed import ALONE, World
 from rlvr.errors import CheckpointError
 from rlvr.files import sync, write_json
 from rlvr.policy import Policy, save_policy
+from rlvr.sharding import is_sharded, load_rows, open_files
 
 MANIFEST = "manifest.json"
 
@@ -38,48 +41,70 @@ def save_checkpoint(
     state: Mapping[str, Any],
     keep: int,
     write_files: Callable[[Path], None] | None = None,
+    world: World = ALONE,
 ) -> Path:
     """Write `folder/step_NNNNNN`, then remove all but the newest `keep` checkpoints.
 
+    Every process calls, with the same arguments.
+
     Args:
-        folder: where checkpoints live; made where missing.
+        folder: where checkpoints live, on a disk that all processes share; made where missing.
         step: how many steps are behind this state.
         policy: weights and tokenizer.
         optimizer: its state is stored by parameter index.
         state: plain JSON values that the trainer needs besides (data position and the like).
         keep: how many stay.
         write_files: writes what is too large for `state` into the folder that it is given, beside
-            the rest; the manifest covers it too.
+            the rest; the manifest covers it too. Each process calls it: what is to be written once
+            is written by the main one.
+        world: the processes.
 
     Returns:
         The new folder.
     """
     final = folder / f"step_{step:06d}"
     temporary = folder / f".writing_step_{step:06d}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_policy(policy, temporary)
-    tensors, scalars = split_optimizer(optimizer)
-    save_file(tensors, temporary / "optimizer.safetensors")
+    world.on_main(lambda: _make_empty(temporary))
+    save_policy(policy, temporary, world)
+    rest = save_optimizer(optimizer, temporary, "optimizer", world)
     if write_files is not None:
         write_files(temporary)
-    write_json(
-        temporary / "state.json",
-        {"step": step, "optimizer": scalars, "rng": _random_states(), "trainer": dict(state)},
-    )
-    files = sorted(path for path in temporary.rglob("*") if path.is_file())
-    digests = {str(path.relative_to(temporary)): _digest(path) for path in files}
+    states = world.gather(_random_states())
+    if world.is_main:
+        write_json(
+            temporary / "state.json",
+            {"step": step, "optimizer": rest, "rng": states, "trainer": dict(state)},
+        )
+    world.barrier()
+    files: list[str] = world.on_main(lambda: _files_of(temporary))
+    digests: dict[str, str] = {}
+    for part in world.gather([[name, _digest(temporary / name)] for name in world.share(files)]):
+        digests.update(part)
+    world.on_main(lambda: _put_in_place(temporary, final, digests, keep))
+    return final
+
+
+def _make_empty(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _files_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _put_in_place(temporary: Path, final: Path, digests: Mapping[str, str], keep: int) -> None:
+    """Write the manifest, flush everything to disk, rename, and forget old checkpoints."""
     write_json(temporary / MANIFEST, {"sha256": digests})
-    for path in files:
-        sync(path)
+    for name in digests:
+        sync(temporary / name)
     sync(temporary)
     if final.exists():
         shutil.rmtree(final)
     temporary.rename(final)
-    sync(folder)
-    for old in checkpoints(folder)[:-keep]:
+    sync(final.parent)
+    for old in checkpoints(final.parent)[:-keep]:
         shutil.rmtree(old)
-    return final
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -115,8 +140,13 @@ def find_damage(path: Path) -> str | None:
     return None
 
 
-def load_checkpoint(path: Path, *, policy: Policy, optimizer: torch.optim.Optimizer) -> Any:
-    """Put weights, optimizer state and random states back in place.
+def load_checkpoint(
+    path: Path, *, policy: Policy, optimizer: torch.optim.Optimizer, world: World = ALONE
+) -> Any:
+    """Put weights, optimizer state and random states back in place; every process calls.
+
+    It does not matter how many processes wrote them, nor whether those held them sharded. Random
+    states are per process where there are as many as there were; else all take the first one's.
 
     Returns:
         The `state` that was given to `save_checkpoint`, with the key `step` added.
@@ -124,42 +154,28 @@ def load_checkpoint(path: Path, *, policy: Policy, optimizer: torch.optim.Optimi
     Raises:
         CheckpointError: the checkpoint belongs to another model.
     """
-    weights = load_file(path / "model.safetensors") if (path / "model.safetensors").exists() else {}
-    for shard in sorted(path.glob("model-*.safetensors")):
-        weights.update(load_file(shard))
-    missing, unexpected = policy.model.load_state_dict(weights, strict=False)
-    tied = {name for name in missing if name.endswith("lm_head.weight")}
-    if set(missing) - tied or unexpected:
-        name = next(iter([*unexpected, *(set(missing) - tied)]))
-        raise CheckpointError(f"{path} belongs to another model: {name!r} does not match")
-    policy.model.tie_weights()
+    _load_weights(path, policy)
     saved = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    restore_optimizer(optimizer, load_file(path / "optimizer.safetensors"), saved["optimizer"])
-    _restore_random_states(saved["rng"])
+    load_optimizer(optimizer, path, "optimizer", saved["optimizer"])
+    states = saved["rng"]
+    _restore_random_states(states[world.rank if len(states) == world.size else 0])
     return {**saved["trainer"], "step": saved["step"]}
 
 
-def split_optimizer(
-    optimizer: torch.optim.Optimizer,
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """An optimizer's state as tensors, by `index.slot`, and the rest as plain JSON values."""
-    state = optimizer.state_dict()
-    tensors: dict[str, torch.Tensor] = {}
-    for index, slots in state["state"].items():
-        for name, value in slots.items():
-            tensors[f"{index}.{name}"] = torch.as_tensor(value).contiguous()
-    return tensors, {"param_groups": state["param_groups"]}
-
-
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor], scalars: Any
-) -> None:
-    """The inverse of `split_optimizer`."""
-    slots: dict[int, dict[str, torch.Tensor]] = {}
-    for key, tensor in tensors.items():
-        index, _, name = key.partition(".")
-        slots.setdefault(int(index), {})[name] = tensor
-    optimizer.load_state_dict({"state": slots, "param_groups": scalars["param_groups"]})
+def _load_weights(path: Path, policy: Policy) -> None:
+    paths = [path / "model.safetensors", *sorted(path.glob("model-*.safetensors"))]
+    files = dict(open_files([file for file in paths if file.exists()]))
+    if is_sharded(policy.model):
+        unexpected = set(files) - set(policy.model.state_dict())
+        missing = set() if unexpected else set(load_rows(policy.model, files))
+    else:
+        weights = {name: file.get_tensor(name) for name, file in files.items()}
+        found = policy.model.load_state_dict(weights, strict=False)
+        missing, unexpected = set(found.missing_keys), set(found.unexpected_keys)
+        policy.model.tie_weights()
+    wrong = sorted(unexpected | {name for name in missing if not name.endswith("lm_head.weight")})
+    if wrong:
+        raise CheckpointError(f"{path} belongs to another model: {wrong[0]!r} does not match")
 
 
 def _random_states() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The policy: a causal language model with its tokenizer, loaded, made from scratch, or saved.
 
 Covers any `transformers` causal model by path or Hub name, and a tiny Qwen2 with a character
-tokenizer for laptops and tests. Leaves out sharding and adapters.
+tokenizer for laptops and tests. Leaves out adapters.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from rlvr.distributed import ALONE, World
 from rlvr.encoding import encode_prompt
 from rlvr.errors import ConfigError, UserError
+from rlvr.sharding import is_sharded, whole_weights
 
 __all__ = [
     "Policy",
@@ -173,10 +175,17 @@ def character_tokenizer(alphabet: str | None, max_length: int) -> PreTrainedToke
     )
 
 
-def save_policy(policy: Policy, folder: str | Path) -> None:
-    """Write weights (`safetensors`), configuration and tokenizer, loadable by `transformers`."""
-    policy.model.save_pretrained(folder, safe_serialization=True)
-    policy.tokenizer.save_pretrained(str(folder))
+def save_policy(policy: Policy, folder: str | Path, world: World = ALONE) -> None:
+    """Write weights (`safetensors`), configuration and tokenizer, loadable by `transformers`.
+
+    Every process calls; the main one writes. Sharded weights are gathered, and written whole.
+    """
+    weights = None
+    if is_sharded(policy.model):
+        weights = whole_weights(policy.model, keep=world.is_main)
+    if world.is_main:
+        policy.model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+        policy.tokenizer.save_pretrained(str(folder))
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -1,0 +1,167 @@
+"""FSDP2: each process holds a part of every weight, and of its gradient and optimizer state.
+
+`shard` wraps a model in place; it stays the `transformers` model that it was and computes the same.
+What gathers whole weights (`whole_weights`, `copy_weights`) does so one tensor at a time, and every
+process has to take part in it.
+
+A sampler never generates from a sharded model: every token would be an exchange, and processes
+whose completions end sooner would leave the others waiting. It has a whole copy of the weights in
+the dtype that is computed in, which is small beside what sharding saves (float32 weights, gradient
+and two moments: 16 bytes a weight).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, Shard
+from transformers import PreTrainedModel
+
+from rlvr.distributed import World
+from rlvr.errors import ConfigError
+
+
+def shard(
+    model: PreTrainedModel, world: World, *, compute_dtype: torch.dtype | None = None
+) -> None:
+    """Shard a model over all processes, in place; does nothing where the world is not sharded.
+
+    Gradients come out summed over processes, not averaged. Each layer is gathered when it is
+    needed, forward and backward, and forgotten after that.
+
+    Args:
+        model: the same whole weights on every process; on the CPU, so that a GPU never holds more
+            than one whole layer.
+        world: the processes.
+        compute_dtype: of the gathered weights and the activations; where not given, that of the
+            weights. Gradients are summed, and the weights kept, in the weights' own dtype.
+
+    Raises:
+        ConfigError: the model does not say what its layers are.
+    """
+    if not world.sharded:
+        return
+    mesh = init_device_mesh(world.device, (world.size,))
+    policy = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
+    for layer in layers_of(model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+
+
+def layers_of(model: PreTrainedModel) -> list[nn.Module]:
+    """The blocks that `transformers` says are never to be split.
+
+    Raises:
+        ConfigError: it says of none.
+    """
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    layers = [module for module in model.modules() if type(module).__name__ in names]
+    if not layers:
+        raise ConfigError(
+            f"distributed.mode is fsdp, and {type(model).__name__} does not say what its layers "
+            "are: use distributed.mode=data_parallel"
+        )
+    return layers
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether processes hold parts of the weights."""
+    return isinstance(model, FSDPModule)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole of a sharded tensor, on every process; any other tensor as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_weights(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
+    """The state dict of a sharded model with whole tensors, on the CPU.
+
+    Args:
+        model: sharded.
+        keep: whether this process wants them; it takes part in the gathering all the same, and
+            gets an empty dict.
+    """
+    found: dict[str, Tensor] = {}
+    once: dict[int, Tensor] = {}  # tied weights stay tied, as `save_pretrained` needs them
+    with torch.no_grad():
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            if id(tensor) not in once:
+                gathered = whole(tensor.detach())
+                once[id(tensor)] = gathered.cpu() if keep else gathered.new_empty(0)
+            found[name] = once[id(tensor)]
+    return found if keep else {}
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy all weights of a model, sharded or not, to a whole one of the same architecture."""
+    theirs = source.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for name, tensor in target.state_dict(keep_vars=True).items():
+            tensor.copy_(whole(theirs[name].detach()))
+
+
+def rows_of(tensor: DTensor) -> tuple[int, int]:
+    """The rows (first, after the last) of a sharded tensor that this process holds."""
+    if tensor.placements != (Shard(0),):
+        raise ValueError(f"{tensor.placements}: expected rows over one dimension of processes")
+    count, size = tensor.shape[0], tensor.device_mesh.size()
+    chunk = -(-count // size)
+    start = min(count, chunk * tensor.device_mesh.get_local_rank())
+    stop = min(count, start + chunk)
+    assert stop - start == tensor.to_local().shape[0]
+    return start, stop
+
+
+def with_rows(like: DTensor, rows: Tensor) -> DTensor:
+    """A tensor sharded as another one is, of which this process holds these rows."""
+    own = rows.to(like.to_local().device)
+    return DTensor.from_local(
+        own,
+        like.device_mesh,
+        like.placements,
+        run_check=False,
+        shape=like.shape,
+        stride=like.stride(),
+    )
+
+
+def load_rows(model: nn.Module, files: Mapping[str, Any]) -> list[str]:
+    """Fill the weights of a sharded model from whole tensors, reading its own rows only.
+
+    Args:
+        model: sharded.
+        files: by the name of each tensor, the open safetensors file that has it.
+
+    Returns:
+        Names that the model has and the files lack.
+    """
+    missing = []
+    with torch.no_grad():
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            if name not in files:
+                missing.append(name)
+            elif isinstance(tensor, DTensor):
+                start, stop = rows_of(tensor)
+                tensor.to_local().copy_(files[name].get_slice(name)[start:stop])
+            else:
+                tensor.copy_(files[name].get_tensor(name))
+    return missing
+
+
+def open_files(paths: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Each tensor's name with the open file that has it."""
+    for path in paths:
+        file: Any = safe_open(path, framework="pt")
+        for name in file.keys():  # noqa: SIM118  (not a mapping)
+            yield name, file
