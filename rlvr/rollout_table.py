@@ -7,6 +7,7 @@ no tuple), and half of a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from rlvr.errors import DataError
 from rlvr.files import write_atomically
-from rlvr.types import Completion, FinishReason, Outcome, Rollout, Task, Verdict
+from rlvr.types import Completion, FinishReason, Outcome, Rollout, RolloutGroup, Task, Verdict
 
 ROLLOUT_SCHEMA = pa.schema(
     [
@@ -46,12 +47,20 @@ ROLLOUT_SCHEMA = pa.schema(
 )
 
 _LATER = ("details",)  # columns that older tables lack
+_GROUPS = "rlvr.groups"  # sizes of groups, and whether a greedy rollout follows each
 _ROWS_AT_ONCE = 4096
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def write_rollouts(path: str | Path, rollouts: Sequence[Rollout]) -> None:
+def write_rollouts(
+    path: str | Path, rollouts: Sequence[Rollout], about: Mapping[str, str] | None = None
+) -> None:
     """Write a table, whole or not at all.
+
+    Args:
+        path: of the table.
+        rollouts: its rows.
+        about: texts to keep in the file's metadata.
 
     Raises:
         DataError: a task's answer or metadata is not plain JSON.
@@ -61,8 +70,43 @@ def write_rollouts(path: str | Path, rollouts: Sequence[Rollout]) -> None:
         with pq.ParquetWriter(temporary, ROLLOUT_SCHEMA, compression="zstd") as writer:
             for start in range(0, len(rollouts), _ROWS_AT_ONCE):
                 writer.write_batch(_batch(rollouts[start : start + _ROWS_AT_ONCE]))
+            writer.add_key_value_metadata(dict(about or {}))
 
     write_atomically(path, write)
+
+
+def write_groups(path: str | Path, groups: Sequence[RolloutGroup]) -> None:
+    """Write a table of the groups' rollouts, and which of them make a group, whole or not at all.
+
+    Raises:
+        DataError: as `write_rollouts`.
+    """
+    rows = [
+        rollout
+        for group in groups
+        for rollout in (*group.rollouts, *([group.greedy] if group.greedy else []))
+    ]
+    sizes = [[len(group.rollouts), group.greedy is not None] for group in groups]
+    write_rollouts(path, rows, about={_GROUPS: json.dumps(sizes)})
+
+
+def read_groups(path: str | Path) -> list[RolloutGroup]:
+    """The groups of a table that `write_groups` wrote, in order.
+
+    Raises:
+        DataError: the file is missing, damaged, or no table of groups.
+    """
+    rollouts = iter(read_rollouts(path))
+    with pq.ParquetFile(path) as table:
+        about = table.metadata.metadata or {}
+    if _GROUPS.encode() not in about:
+        raise DataError(f"{path} is a table of rollouts that does not say which make a group")
+    groups = []
+    for size, has_greedy in json.loads(about[_GROUPS.encode()]):
+        members = tuple(itertools.islice(rollouts, size))
+        greedy = next(rollouts) if has_greedy else None
+        groups.append(RolloutGroup(task=members[0].task, rollouts=members, greedy=greedy))
+    return groups
 
 
 def read_rollouts(path: str | Path) -> list[Rollout]:

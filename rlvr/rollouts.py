@@ -6,8 +6,9 @@ is verified in a thread while the next is generated.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -30,6 +31,7 @@ class RoundSettings:
         seed: of the round; every completion's seed is derived from it.
         policy_version: of the weights that sample.
         parts: a round is generated in that many parts, each verified while the next is generated.
+        greedy: sample one greedy completion of each task besides.
     """
 
     group_size: int
@@ -37,6 +39,7 @@ class RoundSettings:
     seed: int
     policy_version: int = 0
     parts: int = 1
+    greedy: bool = False
 
 
 def roll_out(
@@ -44,36 +47,50 @@ def roll_out(
 ) -> list[RolloutGroup]:
     """Sample and grade `group_size` completions of each task; groups come in the tasks' order."""
     if settings.parts == 1:
-        return _grade(_generate(tasks, 0, sampler, settings), verify, settings)
+        return _grade(tasks, _sample(tasks, 0, sampler, settings), verify, settings)
     size = -(-len(tasks) // settings.parts)
     pending: list[Future[list[RolloutGroup]]] = []
     with Background("verify") as verifying:
         for start in range(0, len(tasks), size):
-            part = _generate(tasks[start : start + size], start, sampler, settings)
-            pending.append(verifying.submit(partial(_grade, part, verify, settings)))
+            part = tasks[start : start + size]
+            sampled = _sample(part, start, sampler, settings)
+            pending.append(verifying.submit(partial(_grade, part, sampled, verify, settings)))
         return [group for future in pending for group in wait_for(future)]
 
 
-_Part = tuple[list[Task], list[Completion], list[int]]
+@dataclass(frozen=True)
+class _Sampled:
+    """Completions with the task and the seed of each: group by group, then the greedy ones."""
+
+    tasks: list[Task]
+    completions: list[Completion]
+    seeds: list[int]
 
 
-def _generate(
+def _sample(
     tasks: Sequence[Task], start: int, sampler: Sampler, settings: RoundSettings
-) -> _Part:
-    """Tasks, completions and seeds of a part of a round, whose first task is number `start`."""
+) -> _Sampled:
+    """Sample part of a round, whose first task is number `start` of the round."""
     repeated = [task for task in tasks for _ in range(settings.group_size)]
     seeds = [
         derive_seed(settings.seed, start + i, j)
         for i in range(len(tasks))
         for j in range(settings.group_size)
     ]
-    prompts = [task.prompt for task in repeated]
-    return repeated, sampler.sample(prompts, settings.params, seeds=seeds), seeds
+    completions = sampler.sample([task.prompt for task in repeated], settings.params, seeds=seeds)
+    if settings.greedy:
+        greedy = dataclasses.replace(settings.params, temperature=0.0)
+        zeros = [0] * len(tasks)
+        prompts = [task.prompt for task in tasks]
+        completions = [*completions, *sampler.sample(prompts, greedy, seeds=zeros)]
+        repeated, seeds = [*repeated, *tasks], [*seeds, *zeros]
+    return _Sampled(repeated, completions, seeds)
 
 
-def _grade(part: _Part, verify: Verify, settings: RoundSettings) -> list[RolloutGroup]:
-    tasks, completions, seeds = part
-    verdicts = verify(list(zip(tasks, completions, strict=True)))
+def _grade(
+    tasks: Sequence[Task], sampled: _Sampled, verify: Verify, settings: RoundSettings
+) -> list[RolloutGroup]:
+    verdicts = verify(list(zip(sampled.tasks, sampled.completions, strict=True)))
     rollouts = [
         Rollout(
             task=task,
@@ -82,19 +99,32 @@ def _grade(part: _Part, verify: Verify, settings: RoundSettings) -> list[Rollout
             policy_version=settings.policy_version,
             seed=seed,
         )
-        for task, completion, verdict, seed in zip(tasks, completions, verdicts, seeds, strict=True)
+        for task, completion, verdict, seed in zip(
+            sampled.tasks, sampled.completions, verdicts, sampled.seeds, strict=True
+        )
     ]
-    size = settings.group_size
+    size, greedy = settings.group_size, rollouts[len(tasks) * settings.group_size :]
     return [
-        RolloutGroup(task=rollouts[i].task, rollouts=tuple(rollouts[i : i + size]))
-        for i in range(0, len(rollouts), size)
+        RolloutGroup(
+            task=task,
+            rollouts=tuple(rollouts[i * size : (i + 1) * size]),
+            greedy=greedy[i] if greedy else None,
+        )
+        for i, task in enumerate(tasks)
     ]
 
 
-def is_informative(group: RolloutGroup) -> bool:
-    """Whether the graded rewards of a group differ, so that it has a gradient (DAPO, eq. 11)."""
-    rewards = [rollout.reward for rollout in group.graded if rollout.reward is not None]
-    return len(rewards) > 1 and max(rewards) - min(rewards) > 1e-9
+def is_informative(group: RolloutGroup, parts: Collection[str] = ()) -> bool:
+    """Whether the graded rewards of a group differ, so that it has a gradient (DAPO, eq. 11).
+
+    Args:
+        group: a greedy rollout in it counts as one of the others.
+        parts: metrics of the verdicts that are rewards by themselves; one that differs is enough.
+    """
+    graded = [*group.graded, *([group.greedy] if group.greedy is not None else [])]
+    columns = [[rollout.reward for rollout in graded if rollout.reward is not None]]
+    columns += [[rollout.verdict.metrics.get(name, 0.0) for rollout in graded] for name in parts]
+    return any(len(values) > 1 and max(values) - min(values) > 1e-9 for values in columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +135,18 @@ class Collected:
         groups: those that train.
         sampled: every group that was sampled, those left out too.
         rounds: how many rounds of sampling.
+        wanted: groups that a full batch has.
     """
 
     groups: list[RolloutGroup]
     sampled: list[RolloutGroup]
     rounds: int
+    wanted: int
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the batch was filled before the bound on rounds was reached."""
+        return len(self.groups) >= self.wanted
 
 
 def collect(
@@ -118,6 +155,7 @@ def collect(
     *,
     keep: Callable[[RolloutGroup], bool],
     max_rounds: int,
+    oversampling: float = 1.0,
 ) -> Collected:
     """Sample rounds until `wanted` groups pass `keep`, or the bound is reached (DAPO, section 3.2).
 
@@ -126,16 +164,20 @@ def collect(
         next_round: `next_round(i, n)` samples `n` tasks in round `i` (the first is 0). A refill
             asks for as many as the pass rate so far says are needed.
         keep: which groups train.
-        max_rounds: at the bound, what there is has to do: the batch is smaller, or empty.
+        max_rounds: at the bound, the batch is smaller, or empty; what becomes of it is the
+            caller's choice.
+        oversampling: every round asks for that many times what is missing, at least 1: fewer
+            rounds, for groups that the batch may have no room for.
     """
     kept: list[RolloutGroup] = []
     sampled: list[RolloutGroup] = []
     rounds = 0
+    most = math.ceil(wanted * oversampling)
     while len(kept) < wanted and rounds < max_rounds:
         missing = wanted - len(kept)
         rate = max(0.1, len(kept) / len(sampled)) if sampled else 1.0
-        groups = next_round(rounds, min(wanted, math.ceil(missing / rate)))
+        groups = next_round(rounds, min(most, math.ceil(missing / rate * oversampling)))
         sampled.extend(groups)
         kept.extend(group for group in groups if keep(group))
         rounds += 1
-    return Collected(groups=kept[:wanted], sampled=sampled, rounds=rounds)
+    return Collected(groups=kept[:wanted], sampled=sampled, rounds=rounds, wanted=wanted)

@@ -211,10 +211,18 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutGroup:
-    """The rollouts of one task, among which advantages are compared."""
+    """The rollouts of one task, among which advantages are compared.
+
+    Attributes:
+        task: the problem.
+        rollouts: what the policy answered, sampled.
+        greedy: its likeliest answer, whose reward is a baseline (ReMax) and which does not train;
+            `None` where not asked for.
+    """
 
     task: Task
     rollouts: tuple[Rollout, ...]
+    greedy: Rollout | None = None
 
     @property
     def graded(self) -> tuple[Rollout, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import cast
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from rlvr import registry
 from rlvr.config import Component
+from rlvr.errors import RlvrError
 from rlvr.policy import Policy
 from rlvr.protocols import Environment, Sampler, TrainableSampler, Verifier
 from rlvr.rollouts import Collected, RoundSettings, collect, is_informative, roll_out
 from rlvr.seeds import derive_seed
-from rlvr.trainers.config import PolicyGradientConfig
-from rlvr.trainers.loop import Clock
+from rlvr.trainers.config import PolicyGradientConfig, RolloutConfig
+from rlvr.trainers.curriculum import Curriculum
+from rlvr.trainers.loop import Clock, Metrics
 from rlvr.trainers.stream import Stream
 from rlvr.types import Completion, Prompt, RolloutGroup, SamplingParams, Task, Verdict
 from rlvr.verifiers.pool import verify_many
@@ -42,6 +45,10 @@ class RolloutSource:
         self.timed = TimedSampler(sampler, clock)
         self.verifier = choose_verifier(config.verifier, environment)
         self.tasks: Stream[Task] = Stream(environment.tasks, derive_seed(config.seed, "tasks"))
+        self.curriculum: Curriculum | None = None
+        if config.curriculum is not None:
+            seed = derive_seed(config.seed, "curriculum")
+            self.curriculum = Curriculum(environment.tasks, config.curriculum, seed)
 
     def collect(self, step: int, policy_version: int) -> Collected:
         """Sample and verify until the batch is full."""
@@ -54,17 +61,46 @@ class RolloutSource:
                 seed=derive_seed(self.config.seed, "rollouts", step, index),
                 policy_version=policy_version,
                 parts=settings.parts,
+                greedy=self.config.objective.advantage.name == "remax",
             )
             with self.clock.part("rollout"):
-                tasks = self.tasks.take(count)
-                return roll_out(tasks, self.timed, self.verify, round_settings)
+                groups = roll_out(self.draw(count), self.timed, self.verify, round_settings)
+            if self.curriculum is not None:
+                self.curriculum.observe(groups)
+            return groups
 
         return collect(
             settings.tasks_per_step,
             next_round,
-            keep=is_informative if settings.dynamic_sampling else has_rewards,
+            keep=self.trains,
             max_rounds=settings.max_rounds,
+            oversampling=settings.oversampling,
         )
+
+    def draw(self, count: int) -> list[Task]:
+        """The next tasks, by the curriculum where there is one."""
+        return (self.curriculum or self.tasks).take(count)
+
+    def trains(self, group: RolloutGroup) -> bool:
+        """Whether a group belongs into the batch."""
+        if group.greedy is not None and group.greedy.reward is None:
+            return False
+        if self.config.rollout.dynamic_sampling:
+            return is_informative(group, self.config.reward.weights)
+        return bool(group.graded)
+
+    def state(self) -> dict[str, Any]:
+        """Where the stream of tasks stands, and what the curriculum knows; plain JSON values."""
+        state: dict[str, Any] = {"position": self.tasks.position}
+        if self.curriculum is not None:
+            state["curriculum"] = self.curriculum.state()
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.tasks.seek(state["position"])
+        if self.curriculum is not None:
+            self.curriculum.restore(state["curriculum"])
 
     def verify(self, pairs: list[tuple[Task, Completion]]) -> list[Verdict]:
         """Grade, each verdict bounded in time."""
@@ -73,6 +109,37 @@ class RolloutSource:
             return verify_many(
                 self.verifier, pairs, workers=settings.workers, timeout=settings.timeout
             )
+
+
+def within_bound(
+    collected: Collected, settings: RolloutConfig, step: int
+) -> tuple[list[RolloutGroup], Metrics]:
+    """The groups to train on, after what was chosen for a batch that could not be filled.
+
+    Returns:
+        The groups, none where the update is to be skipped; and what the log gets.
+
+    Raises:
+        RlvrError: the batch is not full, and the run is to stop then.
+    """
+    metrics = {"sampling/at_bound": float(not collected.is_full)}
+    if collected.is_full:
+        return collected.groups, metrics
+    found = (
+        f"step {step}: {collected.rounds} rounds ({len(collected.sampled)} groups sampled) gave "
+        f"{len(collected.groups)} of {collected.wanted} groups to train on"
+    )
+    if settings.at_bound == "stop":
+        raise RlvrError(
+            f"{found}; rollout.at_bound says to stop there: raise rollout.max_rounds, choose other "
+            "tasks, or set rollout.at_bound=train or skip"
+        )
+    if settings.at_bound == "skip" or not collected.groups:
+        does = "the update is skipped"
+    else:
+        does = "trains on those"
+    print(f"warning: {found}; {does} (rollout.at_bound)", file=sys.stderr, flush=True)
+    return ([] if settings.at_bound == "skip" else collected.groups), metrics
 
 
 class TimedSampler:
@@ -108,8 +175,3 @@ def choose_verifier(component: Component | None, environment: Environment) -> Ve
     if component is None:
         return environment.verifier
     return cast(Verifier, registry.verifiers.create(component.name, component.options))
-
-
-def has_rewards(group: RolloutGroup) -> bool:
-    """Whether anything of the group was graded."""
-    return bool(group.graded)

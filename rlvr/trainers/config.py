@@ -21,8 +21,19 @@ from rlvr.trainers.config_given import (
     RewardObjectiveConfig,
     SupervisedConfig,
 )
-from rlvr.trainers.config_objective import ObjectiveConfig
-from rlvr.trainers.config_policy_gradient import PolicyGradientConfig, RolloutConfig
+from rlvr.trainers.config_objective import (
+    CriticConfig,
+    MismatchConfig,
+    ObjectiveConfig,
+    ReferenceConfig,
+    RewardShapingConfig,
+)
+from rlvr.trainers.config_policy_gradient import (
+    CurriculumConfig,
+    PolicyGradientConfig,
+    ReplayConfig,
+    RolloutConfig,
+)
 from rlvr.trainers.config_run import (
     NEW,
     CheckpointConfig,
@@ -41,17 +52,23 @@ __all__ = [
     "PRESETS",
     "SECTIONS",
     "CheckpointConfig",
+    "CriticConfig",
+    "CurriculumConfig",
     "DPOConfig",
     "EvaluationConfig",
     "GivenDataConfig",
     "HeldOutConfig",
+    "MismatchConfig",
     "NewPolicyConfig",
     "ObjectiveConfig",
     "OptimizerConfig",
     "PolicyGradientConfig",
     "PreferenceObjectiveConfig",
+    "ReferenceConfig",
+    "ReplayConfig",
     "RewardConfig",
     "RewardObjectiveConfig",
+    "RewardShapingConfig",
     "RolloutConfig",
     "RunConfig",
     "SamplingConfig",

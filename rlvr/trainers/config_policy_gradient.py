@@ -1,11 +1,18 @@
-"""GRPO, DAPO and their kin: where rollouts come from, and what is minimised on them."""
+"""GRPO, DAPO and their kin: where rollouts come from, and which of them train."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from rlvr.config import Component, Section
-from rlvr.trainers.config_objective import ObjectiveConfig
+from rlvr.trainers.config_objective import (
+    CriticConfig,
+    ObjectiveConfig,
+    ReferenceConfig,
+    RewardShapingConfig,
+)
 from rlvr.trainers.config_run import (
     EvaluationConfig,
     RunConfig,
@@ -18,14 +25,19 @@ class RolloutConfig(Section):
     """How many rollouts a step has, and which of them train."""
 
     tasks_per_step: PositiveInt = 64
-    group_size: int = Field(8, ge=2)
+    group_size: PositiveInt = 8
     """Completions a task."""
     dynamic_sampling: bool = False
     """Leave out groups whose rewards are all equal, and sample until the batch is full."""
+    oversampling: float = Field(1.0, ge=1.0)
+    """Every round samples that many times the tasks that are missing: fewer rounds, more waste."""
     max_rounds: PositiveInt = 10
-    """Sampling rounds at the most in a step; then it trains on what there is."""
+    """Sampling rounds at the most in a step."""
+    at_bound: Literal["train", "skip", "stop"] = "train"
+    """What becomes of a batch that `max_rounds` did not fill: train on what there is, skip the
+    update, or stop the run with an error. It is said, and logged as `sampling/at_bound`."""
     mask_truncated: bool = False
-    """Leave completions that ran into the token limit out of the loss."""
+    """Leave completions that ran into the token limit out of the loss (overlong filtering)."""
     overlong_buffer: int = Field(0, ge=0)
     """Tokens before the limit over which the punishment grows; 0 is none."""
     overlong_penalty: float = Field(1.0, ge=0.0)
@@ -41,6 +53,36 @@ class RolloutConfig(Section):
     save_every: PositiveInt = 10
     """Steps between rollout tables kept on disk."""
 
+    @model_validator(mode="after")
+    def _groups_can_differ(self) -> RolloutConfig:
+        if self.dynamic_sampling and self.group_size < 2:
+            raise ValueError("dynamic_sampling compares the rewards of a group: group_size is 1")
+        return self
+
+
+class ReplayConfig(Section):
+    """Informative groups of earlier steps, once more in a batch, with their own sampler's
+    logprobs as the old policy.
+    """
+
+    groups: PositiveInt = 8
+    """Groups that join each batch, beside the fresh ones; fewer while the buffer has fewer."""
+    capacity: PositiveInt = 256
+    """Groups that the buffer holds; the oldest make room."""
+    max_age: PositiveInt = 16
+    """Optimiser steps after which a group is forgotten."""
+
+
+class CurriculumConfig(Section):
+    """Draw tasks in proportion to p (1 - p), p being the running pass rate of each."""
+
+    uniform: float = Field(0.25, gt=0.0, le=1.0)
+    """Share of every draw that comes from all tasks in turn, so that none starves."""
+    floor: float = Field(0.05, gt=0.0, le=1.0)
+    """The least weight of a task; the largest is 1."""
+    rate: float = Field(0.5, gt=0.0, le=1.0)
+    """Weight of the newest group in a task's running pass rate."""
+
 
 class PolicyGradientConfig(RunConfig):
     """GRPO, DAPO and their kin."""
@@ -51,7 +93,13 @@ class PolicyGradientConfig(RunConfig):
     sampler: Component = Component(name="hf")
     sampling: SamplingConfig = SamplingConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    reward: RewardShapingConfig = RewardShapingConfig()
+    reference: ReferenceConfig = ReferenceConfig()
+    critic: CriticConfig | None = None
+    """A value model; `objective.advantage: gae` needs one, the others take none."""
     rollout: RolloutConfig = RolloutConfig()
+    replay: ReplayConfig | None = None
+    curriculum: CurriculumConfig | None = None
     evaluation: EvaluationConfig | None = EvaluationConfig()
     warm_start: WarmStartConfig | None = None
 

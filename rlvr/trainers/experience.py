@@ -1,64 +1,163 @@
-"""From graded groups to a batch: shape the rewards, compare them in groups, pack the tokens."""
+"""From graded groups to a batch: pack the tokens, shape the rewards, compare them in groups."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rlvr.batch import Batch, Example
-from rlvr.objectives.advantages import (
-    group_advantages,
-    leave_one_out_advantages,
-    soft_overlong_penalty,
-)
-from rlvr.trainers.config import ObjectiveConfig, PolicyGradientConfig
+from rlvr.errors import ConfigError, nearest
+from rlvr.objectives.advantages import estimate_advantages
+from rlvr.objectives.groups import RewardGroups
+from rlvr.objectives.shaping import ShapedRollouts, shape_rewards, soft_overlong_penalty
+from rlvr.trainers.config import PolicyGradientConfig
 from rlvr.trainers.loop import Metrics
+from rlvr.trainers.objective import Part
 from rlvr.trainers.rollout_metrics import is_cut_short
 from rlvr.types import Rollout, RolloutGroup
 
+OWN = "reward"
+"""The part of the reward that is the verdict's own."""
 
-def pack(groups: list[RolloutGroup], config: PolicyGradientConfig) -> tuple[Batch, Metrics]:
-    """Shape the rewards, turn them into advantages, and pack the graded rollouts."""
-    rollouts = [rollout for group in groups for rollout in group.graded]
-    group_ids = torch.tensor([i for i, g in enumerate(groups) for _ in g.graded])
-    verdicts = torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float64)
-    rewards = verdicts + overlong_penalties(rollouts, config)
-    advantages = choose_advantages(rewards, group_ids, config.objective)
+
+@dataclass(frozen=True, kw_only=True)
+class Experience:
+    """The graded rollouts of a step, S of them, before they are compared.
+
+    Attributes:
+        batch: their tokens; every advantage is 0 still.
+        rewards: what advantages are made from, a row a sequence of the batch.
+        replayed: `[S]` bool, whether an older policy sampled the sequence.
+    """
+
+    batch: Batch
+    rewards: RewardGroups
+    replayed: Tensor
+
+    def with_advantages(self, advantages: Tensor) -> Batch:
+        """The batch in which every trained token of a sequence has its `[S]` advantage."""
+        per_token = advantages[self.batch.sequence_ids] * self.batch.loss_mask
+        return dataclasses.replace(self.batch, advantages=per_token)
+
+
+def pack(
+    groups: Sequence[RolloutGroup],
+    config: PolicyGradientConfig,
+    replayed: Sequence[RolloutGroup] = (),
+) -> Experience:
+    """Pack the graded rollouts of fresh groups and of replayed ones, and shape their rewards."""
+    every = [*groups, *replayed]
+    rollouts = [rollout for group in every for rollout in group.graded]
+    counts = torch.tensor([len(group.graded) for group in every])
     batch = Batch.pack(
         [
             Example(
                 prompt_ids=rollout.completion.prompt_token_ids,
                 completion_ids=rollout.completion.token_ids,
                 sampler_logprobs=rollout.completion.logprobs,
-                advantage=advantage,
                 trained=not (config.rollout.mask_truncated and is_cut_short(rollout)),
             )
-            for rollout, advantage in zip(rollouts, advantages.tolist(), strict=True)
+            for rollout in rollouts
         ]
     )
-    shaped = {"reward/shaped_mean": rewards.mean().item()}
-    spread = {
+    group_ids = torch.repeat_interleave(torch.arange(len(every)), counts)
+    rewards = RewardGroups(
+        rewards=shaped_rewards(rollouts, group_ids, config),
+        group_ids=group_ids,
+        lengths=batch.trained_lengths,
+        baseline=greedy_rewards(every, config),
+        parts=reward_parts(rollouts, config) if config.reward.weights else None,
+    )
+    return Experience(batch=batch, rewards=rewards, replayed=group_ids >= len(groups))
+
+
+def compare(experience: Experience, advantage: Part) -> tuple[Batch, Metrics]:
+    """The batch with the advantages of its sequences, and their spread."""
+    rewards = experience.rewards
+    advantages = estimate_advantages(advantage.name, rewards, **advantage.options)
+    batch = experience.with_advantages(advantages)
+    return batch, {
+        "reward/shaped_mean": rewards.rewards.mean().item(),
+        **spread(advantages),
+    }
+
+
+def spread(advantages: Tensor) -> Metrics:
+    """What the log says of advantages, of sequences or of tokens."""
+    return {
         "advantage/std": advantages.std(correction=0).item(),
         "advantage/min": advantages.min().item(),
         "advantage/max": advantages.max().item(),
     }
-    return batch, shaped | spread
 
 
-def overlong_penalties(rollouts: list[Rollout], config: PolicyGradientConfig) -> Tensor:
-    """`[G]` float64, 0 or below (DAPO, eq. 13)."""
-    if not config.rollout.overlong_buffer:
-        return torch.zeros(len(rollouts), dtype=torch.float64)
-    return soft_overlong_penalty(
-        torch.tensor([len(rollout.completion.token_ids) for rollout in rollouts]),
-        max_length=config.sampling.max_new_tokens,
-        buffer=config.rollout.overlong_buffer,
-        penalty=config.rollout.overlong_penalty,
+def shaped_rewards(
+    rollouts: Sequence[Rollout], group_ids: Tensor, config: PolicyGradientConfig
+) -> Tensor:
+    """`[S]` float64: the weighted parts, the configured shaping, the overlong punishment."""
+    rewards = weighted(rollouts, config)
+    lengths = torch.tensor([len(rollout.completion.token_ids) for rollout in rollouts])
+    parts = [(part.name, part.options) for part in config.reward.shaping]
+    if parts:
+        correct = torch.tensor([rollout.verdict.is_correct for rollout in rollouts])
+        about = ShapedRollouts(
+            rewards=rewards, lengths=lengths, group_ids=group_ids, correct=correct
+        )
+        rewards = shape_rewards(about, parts)
+    if config.rollout.overlong_buffer:
+        rewards = rewards + soft_overlong_penalty(
+            lengths,
+            max_length=config.sampling.max_new_tokens,
+            buffer=config.rollout.overlong_buffer,
+            penalty=config.rollout.overlong_penalty,
+        )
+    return rewards
+
+
+def weighted(rollouts: Sequence[Rollout], config: PolicyGradientConfig) -> Tensor:
+    """`[S]` float64: the verdicts' rewards, or the configured sum of their parts."""
+    if not config.reward.weights:
+        return torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float64)
+    weights = torch.tensor(list(config.reward.weights.values()), dtype=torch.float64)
+    return reward_parts(rollouts, config) @ weights
+
+
+def reward_parts(rollouts: Sequence[Rollout], config: PolicyGradientConfig) -> Tensor:
+    """`[S, R]` float64: the parts that `reward.weights` names, in its order.
+
+    Raises:
+        ConfigError: a verdict has no such part: it would silently be worth 0.
+    """
+    names = list(config.reward.weights)
+    rows = [[part_of_reward(rollout, name) for name in names] for rollout in rollouts]
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(rollouts), len(names))
+
+
+def part_of_reward(rollout: Rollout, name: str) -> float:
+    """A named part of a graded rollout's reward.
+
+    Raises:
+        ConfigError: the verdict has no such part.
+    """
+    verdict = rollout.verdict
+    if name in verdict.metrics:
+        return verdict.metrics[name]
+    if name == OWN and verdict.reward is not None:
+        return verdict.reward
+    raise ConfigError(
+        f"reward.weights names {name!r}, which the verdict on task {rollout.task.id!r} "
+        f"({verdict.outcome.value}) has not{nearest(name, [*verdict.metrics, OWN])}"
     )
 
 
-def choose_advantages(rewards: Tensor, group_ids: Tensor, objective: ObjectiveConfig) -> Tensor:
-    """`[G]` float32."""
-    if objective.advantage == "leave_one_out":
-        return leave_one_out_advantages(rewards, group_ids)
-    return group_advantages(rewards, group_ids, scale=objective.scale)
+def greedy_rewards(groups: Sequence[RolloutGroup], config: PolicyGradientConfig) -> Tensor | None:
+    """`[S]` float64: the reward of each task's greedy rollout; `None` where there are none."""
+    rollouts = [group.greedy for group in groups for _ in group.graded if group.greedy]
+    if not rollouts:
+        return None
+    group_ids = torch.tensor([i for i, group in enumerate(groups) for _ in group.graded])
+    return shaped_rewards(rollouts, group_ids, config)

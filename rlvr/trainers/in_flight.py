@@ -1,22 +1,21 @@
 """Batches that were made and not yet trained on, as files of a checkpoint.
 
 They cannot be made again on resume: the weights that sampled them are gone by then. Each batch is a
-table of rollouts with an outline beside it (which rows are a group, which groups train).
+table of groups with an outline beside it (which of them train).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rlvr.files import write_json
-from rlvr.rollout_table import read_rollouts, write_rollouts
+from rlvr.rollout_table import read_groups, write_groups
 from rlvr.rollouts import Collected
-from rlvr.types import Rollout, RolloutGroup
+from rlvr.types import RolloutGroup
 
 FOLDER = "in_flight"
 
@@ -28,8 +27,7 @@ def save_batches(folder: Path, batches: Mapping[int, Collected]) -> None:
     (folder / FOLDER).mkdir()
     for step, batch in batches.items():
         groups = list({id(group): group for group in [*batch.sampled, *batch.groups]}.values())
-        rollouts = [rollout for group in groups for rollout in group.rollouts]
-        write_rollouts(folder / FOLDER / f"step_{step:06d}.parquet", rollouts)
+        write_groups(folder / FOLDER / f"step_{step:06d}.parquet", groups)
         write_json(folder / FOLDER / f"step_{step:06d}.json", _outline(batch, groups))
 
 
@@ -39,7 +37,7 @@ def load_batches(folder: Path) -> dict[int, Collected]:
     for path in sorted((folder / FOLDER).glob("step_*.json")):
         outline = json.loads(path.read_text(encoding="utf-8"))
         step = int(path.stem.removeprefix("step_"))
-        batches[step] = _fill(outline, read_rollouts(path.with_suffix(".parquet")))
+        batches[step] = _fill(outline, read_groups(path.with_suffix(".parquet")))
     return batches
 
 
@@ -48,15 +46,11 @@ def _outline(batch: Collected, groups: list[RolloutGroup]) -> dict[str, Any]:
     numbers = {id(group): number for number, group in enumerate(groups)}
     fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
     return fields | {
-        "sizes": [len(group.rollouts) for group in groups],
         "sampled": [numbers[id(group)] for group in batch.sampled],
         "groups": [numbers[id(group)] for group in batch.groups],
     }
 
 
-def _fill(outline: dict[str, Any], rollouts: list[Rollout]) -> Collected:
-    rows = iter(rollouts)
-    members = [tuple(itertools.islice(rows, size)) for size in outline.pop("sizes")]
-    groups = [RolloutGroup(task=some[0].task, rollouts=some) for some in members]
+def _fill(outline: dict[str, Any], groups: list[RolloutGroup]) -> Collected:
     lists = {name: [groups[i] for i in outline[name]] for name in ("sampled", "groups")}
     return Collected(**(outline | lists))

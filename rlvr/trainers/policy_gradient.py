@@ -20,15 +20,19 @@ from rlvr.evals.runner import evaluate
 from rlvr.policy import Policy
 from rlvr.protocols import Environment, TrainableSampler
 from rlvr.rollout_table import write_rollouts
-from rlvr.rollouts import Collected
-from rlvr.trainers.collecting import RolloutSource
+from rlvr.rollouts import Collected, is_informative
+from rlvr.seeds import derive_seed
+from rlvr.trainers.collecting import RolloutSource, within_bound
 from rlvr.trainers.config import PolicyGradientConfig
-from rlvr.trainers.experience import pack
+from rlvr.trainers.experience import compare, pack
 from rlvr.trainers.in_flight import load_batches, save_batches
 from rlvr.trainers.loop import Clock, Metrics
 from rlvr.trainers.pipeline import Pipeline
 from rlvr.trainers.policy_update import PolicyUpdate
+from rlvr.trainers.reference_model import Reference
+from rlvr.trainers.replay import ReplayBuffer
 from rlvr.trainers.rollout_metrics import evaluation_metrics, rollout_metrics, staleness
+from rlvr.types import RolloutGroup
 
 
 class PolicyGradientLearner:
@@ -65,6 +69,10 @@ class PolicyGradientLearner:
         self.source = RolloutSource(
             config, environment=environment, sampler=sampler, clock=self.clock
         )
+        self.reference = None if reference is None else Reference(reference, config.reference)
+        self.replay: ReplayBuffer | None = None
+        if config.replay is not None:
+            self.replay = ReplayBuffer(config.replay, derive_seed(config.seed, "replay"))
         self.updating = PolicyUpdate(config, policy=policy, reference=reference)
         self.optim = self.updating.optim
         self.optimizer = self.optim.inner
@@ -88,15 +96,36 @@ class PolicyGradientLearner:
         """Take one batch of rollouts and learn from it."""
         with self.clock.part("collect"):
             collected = self.pipeline.take(step)
-        metrics = rollout_metrics(collected) | staleness(collected, self.optim.updates)
-        if collected.groups:
-            batch, reward_metrics = pack(collected.groups, self.config)
-            with self.clock.part("update"):
-                metrics |= reward_metrics | self.updating.update(batch, step)
-            self.clock.count("update", len(batch.input_ids) * self.config.objective.epochs)
+        groups, bound = within_bound(collected, self.config.rollout, step)
+        metrics = rollout_metrics(collected) | staleness(collected, self.optim.updates) | bound
+        if groups:
+            metrics |= self.learn(groups, step)
+        self.remember(collected)
         if step % self.config.rollout.save_every == 0:
             self.save_rollouts(collected, step)
         return metrics
+
+    def learn(self, groups: list[RolloutGroup], step: int) -> Metrics:
+        """Update the policy on fresh groups, and on replayed ones where there are any."""
+        replayed: list[RolloutGroup] = []
+        if self.replay is not None:
+            replayed = self.replay.draw(step, self.optim.updates, groups)
+        experience = pack(groups, self.config, replayed)
+        batch, metrics = compare(experience, self.updating.objective.advantage)
+        if self.replay is not None:
+            metrics["sampling/replayed"] = float(len(replayed))
+        with self.clock.part("update"):
+            metrics |= self.updating.update(batch, step, experience.replayed)
+        self.clock.count("update", len(batch.input_ids) * self.config.objective.epochs)
+        if self.reference is not None:
+            self.reference.follow(self.policy, step)
+        return metrics
+
+    def remember(self, collected: Collected) -> None:
+        """Keep the informative groups of a step for later ones, trained on or not."""
+        if self.replay is not None:
+            parts = self.config.reward.weights
+            self.replay.add([one for one in collected.sampled if is_informative(one, parts)])
 
     def evaluate(self, step: int) -> Metrics:
         """pass@k and its relatives on held-out tasks, with the sampler that trains."""
@@ -131,28 +160,34 @@ class PolicyGradientLearner:
         write_rollouts(folder / f"step_{step:06d}.parquet", rollouts)
 
     def state(self) -> Mapping[str, Any]:
-        """The data position, after the batches in flight, and the count of updates."""
+        """Where the source of rollouts stands, batches in flight included; the update's counts."""
         self.pipeline.drain()
-        return {"position": self.source.tasks.position, "updates": self.optim.updates}
-
-    def save_files(self, folder: Path) -> None:
-        """Write the batches in flight into a checkpoint."""
-        save_batches(folder, self.pipeline.drain())
-
-    def load_files(self, folder: Path) -> None:
-        """Take up the batches that were in flight."""
-        self.pipeline.restore(load_batches(folder))
+        return {"source": self.source.state(), "updating": self.updating.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go to a data position; the sampler gets the restored weights when they are needed."""
-        self.source.tasks.seek(state["position"])
-        self.optim.updates = state["updates"]
+        self.source.restore(state["source"])
+        self.updating.restore(state["updating"])
         self.sampling_version = None
 
     def close(self) -> None:
         """Stop what is being made, and close the sampler."""
         self.pipeline.close()
         self.sampler.close()
+
+    def save_files(self, folder: Path) -> None:
+        """Write what a checkpoint needs besides: batches in flight, replay, a moving reference."""
+        save_batches(folder, self.pipeline.drain())
+        for part in (self.replay, self.reference):
+            if part is not None:
+                part.save(folder)
+
+    def load_files(self, folder: Path) -> None:
+        """The inverse of `save_files`."""
+        self.pipeline.restore(load_batches(folder))
+        for part in (self.replay, self.reference):
+            if part is not None:
+                part.load(folder)
 
     def headline(self, metrics: Metrics) -> str:
         """Reward of the rollouts, and pass@1 of the last evaluation."""

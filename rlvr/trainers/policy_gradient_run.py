@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlvr.config import Component
 from rlvr.protocols import Environment
+from rlvr.trainers import objective
 from rlvr.trainers.collecting import choose_verifier, make_sampler
 from rlvr.trainers.components import initial_policy, load_component
 from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
@@ -21,6 +22,7 @@ def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, boo
     Raises:
         UserError: something that it names cannot be loaded.
     """
+    objective.check(config)
     environment = load_component(config.environment)
     choose_verifier(config.verifier, environment)
     held_out = load_held_out(config)

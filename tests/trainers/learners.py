@@ -1,0 +1,87 @@
+"""Tiny learners on real environments, for the tests of policy gradient training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rlvr.config import merge
+from rlvr.policy import Policy, make_policy
+from rlvr.registry import environments
+from rlvr.samplers.hf import HFSampler
+from rlvr.trainers.config import PolicyGradientConfig, parse_config
+from rlvr.trainers.objective import check
+from rlvr.trainers.policy_gradient import PolicyGradientLearner
+from rlvr.types import Completion, FinishReason, Outcome, Rollout, RolloutGroup, Task, Verdict
+
+TINY: dict[str, Any] = {
+    "algorithm": "grpo",
+    "policy": "new",
+    "new_policy": {"hidden_size": 16, "layers": 1, "heads": 2, "alphabet": "0123456789+=A: \n"},
+    "environment": {"name": "arithmetic", "digits": 1, "size": 200},
+    "sampling": {"max_new_tokens": 6},
+    "rollout": {"tasks_per_step": 4, "group_size": 4, "workers": 1, "save_every": 1000},
+    "evaluation": None,
+    "steps": 2,
+}
+
+EVEN = Path(__file__).with_name("even_verifier.py")
+
+
+def configured(folder: Path, **changes: Any) -> PolicyGradientConfig:
+    """A tiny run whose verifier finds about half of all completions right; checked."""
+    base = merge(TINY, {"verifier": f"{EVEN}:even", "output": str(folder / "run")})
+    config = parse_config(merge(base, changes), "test")
+    assert isinstance(config, PolicyGradientConfig)
+    check(config)
+    return config
+
+
+def new_policy(config: PolicyGradientConfig) -> Policy:
+    return make_policy(**config.new_policy.model_dump(), seed=config.seed)
+
+
+def learner(folder: Path, **changes: Any) -> PolicyGradientLearner:
+    """A learner on a tiny new policy."""
+    config = configured(folder, **changes)
+    policy = new_policy(config)
+    return PolicyGradientLearner(
+        config,
+        policy=policy,
+        reference=new_policy(config) if config.objective.kl_coefficient else None,
+        environment=environments.create("arithmetic", config.environment.options),
+        held_out=None,
+        sampler=HFSampler(policy=policy),
+        folder=folder,
+    )
+
+
+def group(
+    name: str, rewards: list[float | None], *, version: int = 0, greedy: float | None = None
+) -> RolloutGroup:
+    """A group with these rewards, its tokens made up."""
+    task = Task(id=name, prompt="1+1=", answer="2")
+
+    def rollout(reward: float | None, seed: int) -> Rollout:
+        outcome = Outcome.CORRECT if reward == 1 else Outcome.INCORRECT
+        if reward is None:
+            outcome = Outcome.VERIFIER_ERROR
+        return Rollout(
+            task=task,
+            completion=Completion(
+                text="2",
+                token_ids=(4, 5, 1)[: 1 + seed % 3],
+                logprobs=(-0.5, -1.25, -0.1)[: 1 + seed % 3],
+                prompt_token_ids=(3, 2, 3),
+                finish_reason=FinishReason.STOP,
+            ),
+            verdict=Verdict(reward=reward, outcome=outcome),
+            policy_version=version,
+            seed=seed,
+        )
+
+    return RolloutGroup(
+        task=task,
+        rollouts=tuple(rollout(reward, i) for i, reward in enumerate(rewards)),
+        greedy=None if greedy is None else rollout(greedy, 0),
+    )
