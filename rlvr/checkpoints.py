@@ -21,11 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from rlvr.checkpoints_optimizer import load_optimizer, save_optimizer
 from rlvr.distributed import ALONE, World
 from rlvr.errors import CheckpointError
-from rlvr.files import sync, write_json
+from rlvr.files import json_text, sync, write_json
 from rlvr.policy import Policy, save_policy
 from rlvr.sharding import is_sharded, load_rows, open_files
 
@@ -61,10 +62,36 @@ def save_checkpoint(
 
     Returns:
         The new folder.
+
+    Raises:
+        CheckpointError: it cannot be written (the disk is full, say). The older ones stand.
     """
     final = folder / f"step_{step:06d}"
     temporary = folder / f".writing_step_{step:06d}"
-    world.on_main(lambda: _make_empty(temporary))
+    try:
+        world.on_main(lambda: _make_empty(temporary))
+        _write(temporary, step, policy, optimizer, state, write_files, world)
+        world.on_main(lambda: _put_in_place(temporary, final, keep))
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(
+            f"cannot write the checkpoint {final}: {reason}; the older ones stand: "
+            "make room, and go on with --resume"
+        ) from error
+    return final
+
+
+def _write(
+    temporary: Path,
+    step: int,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    state: Mapping[str, Any],
+    write_files: Callable[[Path], None] | None,
+    world: World,
+) -> None:
+    """Write the files of a checkpoint, the manifest too, and flush them to disk."""
     save_policy(policy, temporary, world)
     rest = save_optimizer(optimizer, temporary, "optimizer", world)
     if write_files is not None:
@@ -80,12 +107,13 @@ def save_checkpoint(
     digests: dict[str, str] = {}
     for part in world.gather([[name, _digest(temporary / name)] for name in world.share(files)]):
         digests.update(part)
-    world.on_main(lambda: _put_in_place(temporary, final, digests, keep))
-    return final
+    world.on_main(lambda: _seal(temporary, digests))
 
 
 def _make_empty(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    """Make a folder, and clear away what earlier kills left beside it."""
+    for leftover in [*folder.parent.glob(".writing_*"), *folder.parent.glob(".removing_*")]:
+        shutil.rmtree(leftover, ignore_errors=True)
     folder.mkdir(parents=True)
 
 
@@ -93,18 +121,28 @@ def _files_of(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def _put_in_place(temporary: Path, final: Path, digests: Mapping[str, str], keep: int) -> None:
-    """Write the manifest, flush everything to disk, rename, and forget old checkpoints."""
-    write_json(temporary / MANIFEST, {"sha256": digests})
-    for name in digests:
-        sync(temporary / name)
-    sync(temporary)
-    if final.exists():
-        shutil.rmtree(final)
+def _seal(folder: Path, digests: Mapping[str, str]) -> None:
+    """Write the manifest, and flush everything to disk."""
+    write_json(folder / MANIFEST, {"sha256": digests})
+    for path in [*folder.rglob("*"), folder]:
+        sync(path)
+
+
+def _put_in_place(temporary: Path, final: Path, keep: int) -> None:
+    """Give a checkpoint its name, and forget old ones."""
+    _remove(final)  # it is damaged, else the run would have gone on after it
     temporary.rename(final)
     sync(final.parent)
     for old in checkpoints(final.parent)[:-keep]:
-        shutil.rmtree(old)
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; what is half removed no longer goes by the name of one."""
+    if path.exists():
+        doomed = path.with_name(f".removing_{path.name}")
+        path.rename(doomed)
+        shutil.rmtree(doomed)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -126,16 +164,27 @@ def newest_whole(folder: Path) -> Path | None:
 
 
 def find_damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or `None`."""
+    """What is wrong with a checkpoint, or `None`.
+
+    The manifest has no digest of its own: it must be what would be written for the digests that it
+    gives, byte for byte, so that a change in it either shows at once or names a wrong digest.
+    """
     try:
-        digests = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["sha256"]
-    except (OSError, ValueError, KeyError):
+        text = (path / MANIFEST).read_bytes().decode("utf-8")
+        digests = dict(json.loads(text)["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
         return f"{MANIFEST} is missing or unreadable"
+    if text != json_text({"sha256": digests}):
+        return f"{MANIFEST} is damaged"
     for name, digest in digests.items():
         file = path / name
         if not file.is_file():
             return f"{name} is missing"
-        if _digest(file) != digest:
+        try:
+            found = _digest(file)
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+        if found != digest:
             return f"{name} does not match its checksum"
     return None
 

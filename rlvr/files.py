@@ -54,7 +54,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write indented JSON, whole or not at all. NaN is written as `null`."""
-    write_text(path, json.dumps(_without_nan(value), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Mapping[str, Any]) -> str:
+    """What `write_json` writes."""
+    return json.dumps(_without_nan(value), indent=2, ensure_ascii=False) + "\n"
 
 
 def sync(path: Path) -> None:

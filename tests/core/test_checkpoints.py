@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -72,17 +73,136 @@ def test_only_the_newest_stay(tmp_path: Path) -> None:
     assert [path.name for path in checkpoints(tmp_path)] == ["step_000002", "step_000003"]
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json"])
-def test_a_flipped_byte_is_named_and_the_one_before_is_used(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+def with_rollouts(folder: Path) -> None:
+    """What a learner with batches in flight adds."""
+    (folder / "in_flight").mkdir()
+    (folder / "in_flight" / "step_000003.json").write_text('{"rounds": 1}')
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for step in (1, 2):
+        policy, optimizer = trained(step)
+        save_checkpoint(
+            folder,
+            step,
+            policy=policy,
+            optimizer=optimizer,
+            state={},
+            keep=2,
+            write_files=with_rollouts,
+        )
+    return folder
+
+
+FILES = (
+    "manifest.json",
+    "state.json",
+    "model.safetensors",
+    "optimizer.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "in_flight/step_000003.json",
+)
+
+
+def test_these_are_all_the_files_of_a_checkpoint(two_checkpoints: Path) -> None:
+    newest = two_checkpoints / "step_000002"
+    found = {str(path.relative_to(newest)) for path in newest.rglob("*") if path.is_file()}
+    assert found == set(FILES)
+
+
+def is_recognised(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> bool:
+    """Whether the damaged file is named in one line, and the checkpoint before is taken."""
+    used = newest_whole(folder)
+    said = capsys.readouterr().err
+    named = said.count("\n") == 1 and f"{folder / 'step_000002'} is damaged ({name} " in said
+    return used == folder / "step_000001" and named
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_cut_short_is_named_and_the_checkpoint_before_is_used(
+    two_checkpoints: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    file = two_checkpoints / "step_000002" / name
+    data = file.read_bytes()
+    try:
+        for size in sorted({0, 1, *range(2, len(data), max(1, len(data) // 15)), len(data) - 1}):
+            file.write_bytes(data[:size])
+            assert is_recognised(two_checkpoints, name, capsys), f"cut to {size} of {len(data)}"
+        file.unlink()
+        assert is_recognised(two_checkpoints, name, capsys), "missing"
+    finally:
+        file.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_named_and_the_checkpoint_before_is_used(
+    two_checkpoints: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = two_checkpoints / "step_000002" / name
+    data = file.read_bytes()
+    every = max(1, len(data) // 20)
+    masks = (
+        0x01,
+        0x20,
+        0x2A,
+        0x80,
+        0xFF,
+    )  # 0x20 is another case, 0x2A turns a space into a newline
+    try:
+        for place in sorted({*range(0, len(data), every), len(data) - 1}):
+            damaged = bytearray(data)
+            damaged[place] ^= masks[place % len(masks)]
+            file.write_bytes(damaged)
+            where = f"byte {place} of {len(data)}"
+            if name == "manifest.json":  # it may name another file whose digest is now wrong
+                assert newest_whole(two_checkpoints) == two_checkpoints / "step_000001", where
+            else:
+                assert is_recognised(two_checkpoints, name, capsys), where
+    finally:
+        file.write_bytes(data)
+
+
+@pytest.mark.parametrize("mask", [0x20, 0x2A])
+def test_every_flip_in_a_manifest_is_seen(two_checkpoints: Path, mask: int) -> None:
+    newest = two_checkpoints / "step_000002"
+    data = (newest / "manifest.json").read_bytes()
+    assert find_damage(newest) is None
+    try:
+        for place in range(len(data)):
+            damaged = bytearray(data)
+            damaged[place] ^= mask
+            (newest / "manifest.json").write_bytes(damaged)
+            assert find_damage(newest) is not None, f"byte {place}"
+    finally:
+        (newest / "manifest.json").write_bytes(data)
+
+
+def test_a_disk_that_fills_up_is_told_and_the_older_checkpoints_stand(tmp_path: Path) -> None:
+    """No file may grow past 8 KiB (the weights of these policies are larger)."""
     save(tmp_path, 1)
-    broken = save(tmp_path, 2) / name
-    data = bytearray(broken.read_bytes())
-    data[len(data) // 2] ^= 1
-    broken.write_bytes(bytes(data))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"step_000002.*large.*--resume"):
+            save(tmp_path, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert newest_whole(tmp_path) == tmp_path / "step_000001"
-    assert name in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"step_000001"}, "the rest is cleared away"
+    save(tmp_path, 2)
+    assert newest_whole(tmp_path) == tmp_path / "step_000002"
+
+
+def test_what_earlier_kills_left_is_cleared_away(tmp_path: Path) -> None:
+    for name in (".writing_step_000009", ".removing_step_000001"):
+        (tmp_path / name).mkdir()
+    save(tmp_path, 10)
+    assert {path.name for path in tmp_path.iterdir()} == {"step_000010"}
 
 
 def test_a_missing_file_and_a_missing_manifest_are_damage(tmp_path: Path) -> None:
