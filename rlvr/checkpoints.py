@@ -23,11 +23,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
+from rlvr.adapters import has_lora, load_adapter, plain_state_dict
 from rlvr.checkpoints_optimizer import load_optimizer, save_optimizer
 from rlvr.distributed import ALONE, World
 from rlvr.errors import CheckpointError
 from rlvr.files import json_text, sync, write_json
-from rlvr.policy import Policy, save_policy
+from rlvr.policy import ADAPTER, Policy, save_policy
 from rlvr.sharding import is_sharded, load_rows, open_files
 
 MANIFEST = "manifest.json"
@@ -214,6 +215,9 @@ def load_checkpoint(
 def _load_weights(path: Path, policy: Policy) -> None:
     paths = [path / "model.safetensors", *sorted(path.glob("model-*.safetensors"))]
     files = dict(open_files([file for file in paths if file.exists()]))
+    if has_lora(policy.model):
+        _load_lora(path, policy, files)
+        return
     if is_sharded(policy.model):
         unexpected = set(files) - set(policy.model.state_dict())
         missing = set() if unexpected else set(load_rows(policy.model, files))
@@ -225,6 +229,20 @@ def _load_weights(path: Path, policy: Policy) -> None:
     wrong = sorted(unexpected | {name for name in missing if not name.endswith("lm_head.weight")})
     if wrong:
         raise CheckpointError(f"{path} belongs to another model: {wrong[0]!r} does not match")
+
+
+def _load_lora(path: Path, policy: Policy, files: Mapping[str, Any]) -> None:
+    """Load the matrices alone; the merged weights tell whether those beneath are as they were."""
+    if not (path / ADAPTER).is_dir():
+        raise CheckpointError(f"{path} has no LoRA matrices: it belongs to a run without lora")
+    load_adapter(policy.model, path / ADAPTER)
+    own = plain_state_dict(policy.model)
+    for name, file in files.items():
+        if name not in own or not torch.equal(own[name].cpu(), file.get_tensor(name)):
+            raise CheckpointError(
+                f"{path} belongs to another model: {name!r} differs, so that the policy that the "
+                "run began with is not the one that is loaded now"
+            )
 
 
 def _random_states() -> dict[str, Any]:

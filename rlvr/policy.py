@@ -1,7 +1,7 @@
 """The policy: a causal language model with its tokenizer, loaded, made from scratch, or saved.
 
 Covers any `transformers` causal model by path or Hub name, and a tiny Qwen2 with a character
-tokenizer for laptops and tests. Leaves out adapters.
+tokenizer for laptops and tests.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -24,6 +25,7 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from rlvr.adapters import has_lora, plain_state_dict, save_adapter
 from rlvr.distributed import ALONE, World
 from rlvr.encoding import encode_prompt
 from rlvr.errors import ConfigError, UserError
@@ -36,9 +38,12 @@ __all__ = [
     "load_policy",
     "make_policy",
     "save_policy",
+    "save_weights",
     "torch_dtype",
 ]
 
+ADAPTER = "adapter"
+"""The folder of the LoRA matrices beside the merged weights."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -179,13 +184,31 @@ def save_policy(policy: Policy, folder: str | Path, world: World = ALONE) -> Non
     """Write weights (`safetensors`), configuration and tokenizer, loadable by `transformers`.
 
     Every process calls; the main one writes. Sharded weights are gathered, and written whole.
+    LoRA matrices are merged into the weights, and written by themselves in `adapter/`.
     """
     weights = None
     if is_sharded(policy.model):
         weights = whole_weights(policy.model, keep=world.is_main)
     if world.is_main:
-        policy.model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+        save_weights(policy.model, folder, weights)
         policy.tokenizer.save_pretrained(str(folder))
+        if has_lora(policy.model):
+            save_adapter(policy.model, Path(folder) / ADAPTER)
+
+
+def save_weights(
+    model: PreTrainedModel, folder: str | Path, weights: dict[str, Tensor] | None = None
+) -> None:
+    """Write weights and configuration, loadable by `transformers`; LoRA is merged into them.
+
+    Args:
+        model: whose weights they are.
+        folder: where to.
+        weights: in place of the model's own, where it holds only a part of each.
+    """
+    if weights is None and has_lora(model):
+        weights = plain_state_dict(model)
+    model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from rlvr.adapters import plain_state_dict
 from rlvr.errors import ConfigError
 from rlvr.policy import Policy, load_policy
 from rlvr.samplers.decoding import Decoded, Ending, decode_batch, inference
@@ -116,7 +117,7 @@ class HFSampler:
     def update_weights(self, model: Any) -> None:
         """Take over the weights of `model`; nothing is to be done where it is the shared module."""
         if model is not self.policy.model:
-            self.policy.model.load_state_dict(model.state_dict())
+            self.policy.model.load_state_dict(plain_state_dict(model))
 
     def close(self) -> None:
         """Nothing is held but the model, which belongs to the caller."""

@@ -16,7 +16,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig
 
 from rlvr.errors import ConfigError, SamplerError, UserError
-from rlvr.policy import DTYPES, Policy, save_policy
+from rlvr.policy import DTYPES, Policy, save_policy, save_weights
 from rlvr.samplers.requests import (
     Ids,
     check_request,
@@ -179,12 +179,14 @@ class VLLMSampler:
     def update_weights(self, model: Any) -> None:
         """Take over the weights of `model` (a `transformers` model of the same architecture).
 
+        LoRA matrices come merged into them.
+
         Raises:
             SamplerError: the engine did not take them, or was closed.
         """
         engine = self._running()
         with _weight_folder() as folder:
-            model.save_pretrained(folder, safe_serialization=True)
+            save_weights(model, folder)
             try:
                 with contained():
                     reload_weights(engine, folder)

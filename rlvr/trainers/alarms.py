@@ -150,9 +150,10 @@ def length_blow_up(history: History) -> str | None:
 
 def sampler_mismatch(history: History) -> str | None:
     """Sampler and trainer give one token different probabilities."""
-    gap = history.last("sampler_gap/mean")
-    if gap is not None and gap > SAMPLER_GAP:
-        return f"their logprobs differ by {number(gap)} nats a token"
+    for name in ("sampler_gap/mean", "sampler_gap/after_sync"):
+        gap = history.last(name)
+        if gap is not None and gap > SAMPLER_GAP:
+            return f"their logprobs differ by {number(gap)} nats a token ({name})"
     return None
 
 

@@ -69,6 +69,14 @@ class RewardConfig(GivenDataConfig):
     """A file, a folder or a Hub name, with columns `prompt`, `chosen`, `rejected`, maybe `id`."""
     objective: RewardObjectiveConfig = RewardObjectiveConfig()
 
+    @model_validator(mode="after")
+    def _trains_its_head(self) -> RewardConfig:
+        if self.lora is not None:
+            raise ValueError(
+                "lora: a reward model's new head has to be trained whole; leave it out"
+            )
+        return self
+
 
 class PreferenceObjectiveConfig(Section):
     """What DPO and its kin minimise."""

@@ -112,3 +112,17 @@ class PolicyGradientConfig(RunConfig):
                 f"sampling.max_new_tokens ({limit})"
             )
         return self
+
+    @model_validator(mode="after")
+    def _ratios_are_of_one_policy(self) -> PolicyGradientConfig:
+        if self.lora is not None and self.lora.dropout:
+            raise ValueError(
+                f"lora.dropout is {self.lora.dropout}: expected 0, because the probability ratio "
+                "compares the policy with the one that sampled, which drops nothing"
+            )
+        if self.lora is not None and self.reference.update != "fixed":
+            raise ValueError(
+                f"reference.update is {self.reference.update!r}: expected 'fixed' with lora, whose "
+                "reference is the policy without its matrices"
+            )
+        return self

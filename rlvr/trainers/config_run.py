@@ -118,6 +118,18 @@ class DistributedConfig(Section):
     """Seconds that a process waits for the others before the run fails."""
 
 
+class LoraConfig(Section):
+    """Small matrices that are trained in place of the weights (Hu et al. 2021); needs `peft`."""
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32.0
+    """The product of the matrices is scaled by `alpha / rank`."""
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Of the matrices' inputs; for `sft` and `dpo` only."""
+    targets: tuple[str, ...] = ()
+    """Names of layers (`q_proj`); where not given, every linear layer but the output head."""
+
+
 class RunConfig(Section):
     """What every training run has."""
 
@@ -139,6 +151,8 @@ class RunConfig(Section):
     micro_batch_tokens: PositiveInt = 16384
     """Tokens in one forward pass; a prompt that several completions share counts once."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    lora: LoraConfig | None = None
+    """Train LoRA matrices, and leave the weights as they are."""
     distributed: DistributedConfig = DistributedConfig()
 
 

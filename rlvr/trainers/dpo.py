@@ -21,7 +21,7 @@ from rlvr.forward import score_tokens
 from rlvr.objectives.aggregation import sequence_sums
 from rlvr.objectives.preference import dpo_loss
 from rlvr.progress import Progress
-from rlvr.trainers.components import initial_policy
+from rlvr.trainers.components import adapt, initial_policy
 from rlvr.trainers.config import DPOConfig, PreferenceObjectiveConfig
 from rlvr.trainers.given_run import announce, make_plan
 from rlvr.trainers.loop import fit
@@ -45,6 +45,8 @@ def prepare_dpo(config: DPOConfig) -> Callable[[Path, bool], None]:
     check_objective(config.objective)
     policy = initial_policy(config)
     train, held_out = prepare_pairs(config, policy)
+
+    adapt(policy, config)
 
     def job(folder: Path, resume: bool) -> None:
         learner = PairLearner(

@@ -228,7 +228,7 @@ def _save_final(policy: Policy, folder: Path) -> None:
     temporary = folder.with_name(f".writing_{folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     save_policy(policy, temporary)
-    for path in temporary.iterdir():
+    for path in temporary.rglob("*"):
         sync(path)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from rlvr.adapters import active_dropout
 from rlvr.batch import Example
 from rlvr.evals.intervals import mean_interval, student_interval
 from rlvr.objectives.preference import PreferenceLoss
@@ -115,10 +116,12 @@ class PairLearner:
         with self.clock.part("update"):
             pairs = self.pairs.take(self.config.batch_size)
             found: list[Judged] = []
-            for part in parts(pairs, self.config.micro_batch_tokens):
-                judged = self.judge(part)
-                (judged.loss.losses.sum() / len(pairs)).backward()
-                found.append(judged)
+            seed = derive_seed(self.config.seed, "dropout", step)
+            with active_dropout(self.policy.model, seed):
+                for part in parts(pairs, self.config.micro_batch_tokens):
+                    judged = self.judge(part)
+                    (judged.loss.losses.sum() / len(pairs)).backward()
+                    found.append(judged)
             norm, rate = self.optim.step()
         tokens = sum(length(pair.chosen) + length(pair.rejected) for pair in pairs)
         return {**means(found), "tokens": tokens, "grad_norm": norm, "lr": rate}

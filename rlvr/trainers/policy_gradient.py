@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from rlvr.trainers.policy_update import PolicyUpdate
 from rlvr.trainers.reference_model import Reference
 from rlvr.trainers.replay import ReplayBuffer
 from rlvr.trainers.rollout_metrics import evaluation_metrics, rollout_metrics, staleness
+from rlvr.trainers.weight_sync import PROMPTS, WeightSync
 from rlvr.types import RolloutGroup
 
 
@@ -41,7 +43,7 @@ class PolicyGradientLearner:
     Args:
         config: the run.
         policy: the model that is trained, in place.
-        reference: the model of the KL term; `None` where its coefficient is 0.
+        reference: the model of the KL term; `None` where its coefficient is 0, and with LoRA.
         environment: training tasks and their verifier.
         held_out: the environment of evaluations; `None` for none.
         sampler: generates rollouts; with `rollout.max_staleness`, on weights of its own.
@@ -76,6 +78,14 @@ class PolicyGradientLearner:
         self.updating = PolicyUpdate(config, policy=policy, reference=reference)
         self.optim = self.updating.optim
         self.optimizer = self.optim.inner
+        self.sync = WeightSync(
+            sampler,
+            [task.prompt for task in islice(environment.tasks, PROMPTS)],
+            temperature=config.sampling.temperature,
+            max_new_tokens=config.sampling.max_new_tokens,
+            seed=config.seed,
+        )
+        self.sync_gaps: dict[int, float] = {}
         self.pipeline: Pipeline[Collected] = Pipeline(
             self.source.collect,
             hand_over=self.hand_over,
@@ -89,8 +99,15 @@ class PolicyGradientLearner:
         """Give the sampler weights with `version` updates behind them, if it lacks them."""
         if version != self.sampling_version:
             with self.clock.part("sync"):
-                self.sampler.update_weights(model)
+                self.sync_gaps[version] = self.sync.push(model)
             self.sampling_version = version
+
+    def sync_metrics(self, collected: Collected) -> Metrics:
+        """How well the sampler agreed with the weights that a batch was sampled from."""
+        version = min(one.policy_version for group in collected.sampled for one in group.rollouts)
+        for older in [v for v in list(self.sync_gaps) if v < version]:
+            del self.sync_gaps[older]
+        return {"sampler_gap/after_sync": self.sync_gaps[version]}
 
     def step(self, step: int) -> Metrics:
         """Take one batch of rollouts and learn from it."""
@@ -98,6 +115,7 @@ class PolicyGradientLearner:
             collected = self.pipeline.take(step)
         groups, bound = within_bound(collected, self.config.rollout, step)
         metrics = rollout_metrics(collected) | staleness(collected, self.optim.updates) | bound
+        metrics |= self.sync_metrics(collected)
         if groups:
             metrics |= self.learn(groups, step)
         self.remember(collected)
@@ -162,12 +180,17 @@ class PolicyGradientLearner:
     def state(self) -> Mapping[str, Any]:
         """Where the source of rollouts stands, batches in flight included; the update's counts."""
         self.pipeline.drain()
-        return {"source": self.source.state(), "updating": self.updating.state()}
+        return {
+            "source": self.source.state(),
+            "updating": self.updating.state(),
+            "sync_gaps": sorted(self.sync_gaps.items()),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go to a data position; the sampler gets the restored weights when they are needed."""
         self.source.restore(state["source"])
         self.updating.restore(state["updating"])
+        self.sync_gaps = {version: gap for version, gap in state["sync_gaps"]}
         self.sampling_version = None
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from rlvr.config import Component
 from rlvr.protocols import Environment
 from rlvr.trainers import objective
 from rlvr.trainers.collecting import choose_verifier, make_sampler
-from rlvr.trainers.components import initial_policy, load_component
+from rlvr.trainers.components import adapt, initial_policy, load_component
 from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
 from rlvr.trainers.policy_gradient import PolicyGradientLearner
@@ -35,8 +35,9 @@ def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, boo
     def job(folder: Path, resume: bool) -> None:
         if config.warm_start is not None:
             warm_start(config, policy, environment, folder / "warm_start", resume=resume)
+        adapt(policy, config)
         reference = None
-        if config.objective.kl_coefficient > 0:
+        if config.objective.kl_coefficient > 0 and config.lora is None:
             source = str(folder / "warm_start" / "policy") if config.warm_start else None
             reference = initial_policy(config, source)
         learner = PolicyGradientLearner(

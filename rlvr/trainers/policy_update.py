@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rlvr.adapters import without_lora
 from rlvr.batch import Batch
 from rlvr.forward import TokenScores, score_tokens
 from rlvr.objectives.aggregation import Totals, aggregate
@@ -37,7 +38,7 @@ class PolicyUpdate:
     Args:
         config: the run.
         policy: the model that is trained, in place.
-        reference: the model of the KL term; `None` where its coefficient is 0.
+        reference: the model of the KL term; `None` where its coefficient is 0, and with LoRA.
     """
 
     def __init__(
@@ -162,9 +163,8 @@ class PolicyUpdate:
         sums = {f"policy/{key}": value for key, value in sums.items()}
         if tokens.selected is not None and not self.objective.selects_for_loss:
             per_token = keep_only(per_token, tokens.selected)
-        if self.reference is not None:
-            with torch.no_grad():
-                reference = self.score(self.reference, micro).logprobs
+        if settings.kl_coefficient > 0:
+            reference = self.reference_logprobs(micro)
             divergence = kl_estimate(scores.logprobs, reference, kind=settings.kl_estimator)
             per_token = per_token + self.kl_coefficient * divergence
             sums["kl/reference"] = total(divergence)
@@ -213,6 +213,14 @@ class PolicyUpdate:
         """The inverse of `state`."""
         self.optim.updates = state["updates"]
         self.kl_coefficient = state["kl_coefficient"]
+
+    @torch.no_grad()
+    def reference_logprobs(self, micro: Batch) -> Tensor:
+        """`[N]`, under the reference: with LoRA, the policy without its matrices."""
+        if self.reference is None:
+            with without_lora(self.policy.model):
+                return self.score(self.policy, micro).logprobs
+        return self.score(self.reference, micro).logprobs
 
     def score(self, policy: Policy, batch: Batch) -> TokenScores:
         """Logprobs and entropy at the sampling temperature."""

@@ -16,7 +16,7 @@ from rlvr.forward import score_tokens
 from rlvr.objectives.aggregation import sequence_sums
 from rlvr.objectives.supervised import cross_entropy
 from rlvr.policy import Policy
-from rlvr.trainers.components import initial_policy, load_component
+from rlvr.trainers.components import adapt, initial_policy, load_component
 from rlvr.trainers.config import SupervisedConfig
 from rlvr.trainers.given_data import load_demonstrations, split_held_out
 from rlvr.trainers.given_run import (
@@ -52,6 +52,8 @@ def prepare_sft(config: SupervisedConfig) -> Callable[[Path, bool], None]:
     held_out = keep_usable(held_out, why_not, "held out") if held_out else []
     examples = [encode_example(policy.tokenizer, row.prompt, row.completion) for row in held_out]
     ids = [row.id for row in held_out]
+
+    adapt(policy, config)
 
     def job(folder: Path, resume: bool) -> None:
         learner = SupervisedLearner(

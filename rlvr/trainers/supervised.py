@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rlvr.adapters import active_dropout
 from rlvr.batch import Batch
 from rlvr.errors import DataError
 from rlvr.forward import score_tokens
@@ -41,7 +42,7 @@ class SupervisedLearner:
         optimizer: its settings.
         steps: of the whole run.
         micro_batch_tokens: tokens in one forward pass.
-        seed: of the order.
+        seed: of the order, and of LoRA's dropout.
         measure: `measure(step)` gives the metrics of an evaluation.
     """
 
@@ -63,6 +64,7 @@ class SupervisedLearner:
         self.optim = Optimizer(policy.model, optimizer, steps)
         self.optimizer = self.optim.inner
         self.micro_batch_tokens = micro_batch_tokens
+        self.seed = seed
         self.measure = measure
         self.clock = Clock()
 
@@ -76,16 +78,17 @@ class SupervisedLearner:
             )
             totals = batch.totals
             loss_sum = 0.0
-            for micro in batch.micro_batches(self.micro_batch_tokens):
-                scores = score_tokens(self.policy.model, micro, entropy="none")
-                loss = aggregate(
-                    cross_entropy(scores.logprobs),
-                    scores.sequence_ids,
-                    how="token-mean",
-                    totals=totals,
-                )
-                loss.backward()
-                loss_sum += loss.item()
+            with active_dropout(self.policy.model, derive_seed(self.seed, "dropout", step)):
+                for micro in batch.micro_batches(self.micro_batch_tokens):
+                    scores = score_tokens(self.policy.model, micro, entropy="none")
+                    loss = aggregate(
+                        cross_entropy(scores.logprobs),
+                        scores.sequence_ids,
+                        how="token-mean",
+                        totals=totals,
+                    )
+                    loss.backward()
+                    loss_sum += loss.item()
             norm, rate = self.optim.step()
         return {"loss": loss_sum, "tokens": totals.tokens, "grad_norm": norm, "lr": rate}
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from sampler_toys import LETTERS, rescored, sharpened_policy
 
+from rlvr.adapters import add_lora
 from rlvr.errors import ConfigError, DataError, MissingExtraError, SamplerError, UserError
 from rlvr.policy import Policy, save_policy
 from rlvr.protocols import TrainableSampler
@@ -21,6 +22,7 @@ from rlvr.registry import samplers
 from rlvr.samplers.drawing import truncate
 from rlvr.samplers.hf import HFSampler
 from rlvr.samplers.vllm import VLLMSampler
+from rlvr.trainers.weight_sync import WeightSync
 from rlvr.types import FinishReason, SamplingParams
 
 installed = pytest.mark.skipif(
@@ -169,6 +171,27 @@ def test_a_small_update_shows_too(engine: VLLMSampler) -> None:
             assert np.allclose(completion.logprobs, rescored(new, completion), atol=1e-4)
             gap = np.abs(completion.logprobs - rescored(sharpened_policy(), completion).numpy())
             assert gap.max() > 1e-3
+    finally:
+        engine.update_weights(sharpened_policy().model)
+
+
+@pytest.mark.vllm
+@installed
+def test_lora_matrices_reach_it_merged(engine: VLLMSampler) -> None:
+    pytest.importorskip("peft")
+    new = sharpened_policy()
+    add_lora(new.model, rank=4, alpha=8.0)
+    with torch.no_grad():
+        for name, parameter in new.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(0))
+    before = WeightSync(engine, ["1+1=", "abc"], temperature=1.0, max_new_tokens=16, seed=0)
+    try:
+        assert before.push(sharpened_policy().model) < 1e-4
+        assert before.push(new.model) < 1e-4
+        params = SamplingParams(max_new_tokens=20)
+        for completion in engine.sample(many_prompts(20), params, seeds=range(20)):
+            assert np.allclose(completion.logprobs, rescored(new, completion, 1.0), atol=1e-4)
     finally:
         engine.update_weights(sharpened_policy().model)
 

@@ -34,7 +34,7 @@ def test_the_numbers_of_a_step() -> None:
         group((WRONG, 8), (WRONG, 6)),
         group((HALF, 5), (BROKEN, 1)),
     ]
-    metrics = rollout_metrics(Collected(groups=groups[:1], sampled=groups, rounds=2))
+    metrics = rollout_metrics(Collected(groups=groups[:1], sampled=groups, rounds=2, wanted=4))
     rewards = [1, 0, 1, 1, 0, 0, 0.5]
     centre = sum(rewards) / 7
     assert metrics["reward/mean"] == pytest.approx(centre)
@@ -60,7 +60,7 @@ def test_the_numbers_of_a_step() -> None:
 
 def test_a_step_without_any_verdict_has_numbers_still() -> None:
     groups = [group((BROKEN, 2), (BROKEN, 3))]
-    metrics = rollout_metrics(Collected(groups=[], sampled=groups, rounds=1))
+    metrics = rollout_metrics(Collected(groups=[], sampled=groups, rounds=1, wanted=4))
     assert math.isnan(metrics["reward/mean"])
     assert math.isnan(metrics["reward/std"])
     assert metrics["groups/zero_signal"] == 1
