@@ -98,8 +98,7 @@ def sapo(
         )
     difference = tokens.logprobs - tokens.old_logprobs
     log_ratio = bound_log_ratio(difference, log_ratio_bounds)
-    tau = torch.full_like(tokens.advantages, temperature_negative)
-    tau = tau.masked_fill(tokens.advantages > 0, temperature_positive)
+    tau = _by_sign(tokens, tokens.advantages > 0, temperature_positive, temperature_negative)
     gate = torch.sigmoid(tau * (log_ratio.exp() - 1.0)) * (4.0 / tau)
     return -gate * tokens.advantages, ratio_sums(difference, log_ratio)
 
@@ -134,9 +133,13 @@ def vespo(
     bounded = difference.clamp(-VESPO_TOKEN_BOUND, VESPO_TOKEN_BOUND)
     total = sequence_sums(bounded, tokens.sequence_ids, tokens.sequences)
     log_weight = total.clamp(*VESPO_BOUNDS)[tokens.sequence_ids]
-    nonnegative = tokens.advantages >= 0
-    power = torch.where(nonnegative, power_positive, power_negative)
-    decay = torch.where(nonnegative, decay_positive, decay_negative)
+    power = _by_sign(tokens, tokens.advantages >= 0, power_positive, power_negative)
+    decay = _by_sign(tokens, tokens.advantages >= 0, decay_positive, decay_negative)
     phi = (decay + power * log_weight - decay * log_weight.exp()).exp()
     sums = ratio_sums(difference, bound_log_ratio(difference, DEFAULT_BOUNDS))
     return -phi * tokens.advantages * tokens.logprobs, sums | {"weight": sum_over_tokens(phi)}
+
+
+def _by_sign(tokens: PolicyTokens, positive: Tensor, there: float, elsewhere: float) -> Tensor:
+    """`[N]` of the logprobs' dtype, which `torch.where` of two numbers would not be."""
+    return torch.full_like(tokens.logprobs.detach(), elsewhere).masked_fill(positive, there)
