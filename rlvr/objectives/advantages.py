@@ -205,7 +205,7 @@ def reinforce_plus_plus_baseline(
 def remax(groups: RewardGroups) -> Tensor:
     """ReMax: the reward minus that of the greedy rollout of the same task.
 
-    Li et al. 2023, arXiv:2310.10505, eq. 6. The baseline does not depend on the sample, so the
+    Li et al. 2023, arXiv:2310.10505. The baseline does not depend on the sample, so the
     estimate is unbiased, for groups of one too.
 
     Args:
@@ -229,7 +229,7 @@ def remax(groups: RewardGroups) -> Tensor:
 def opo(groups: RewardGroups, *, single: Single = "zero") -> Tensor:
     """OPO: the reward minus the length-weighted mean reward of its group.
 
-    Hao et al. 2025, arXiv:2505.23585, eq. 10: the baseline of least variance where the squared norm
+    Hao et al. 2025, arXiv:2505.23585: the baseline of least variance where the squared norm
     of a sequence's gradient grows with its length.
 
     Args:
@@ -259,7 +259,7 @@ def gpg(
 ) -> Tensor:
     """GPG: the reward minus the group's mean, times `G / M` for the G - M rollouts without effect.
 
-    Chu et al. 2025, arXiv:2504.02546, eq. 6: dividing by the batch understates the gradient when
+    Chu et al. 2025, arXiv:2504.02546: dividing by the batch understates the gradient when
     some of its groups have no signal.
 
     Args:

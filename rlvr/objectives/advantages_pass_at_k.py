@@ -62,7 +62,7 @@ def pass_at_k_group(
 ) -> Tensor:
     """Pass@k training: each rollout has the mean group-relative advantage of its subsets.
 
-    Chen et al. 2025, arXiv:2508.10751, section 2.4, in closed form over all subsets of k of n
+    Chen et al. 2025, arXiv:2508.10751, in closed form over all subsets of k of n
     rollouts, of which w are wrong. With `mean = 1 - C(w, k) / C(n, k)` and
     `std = sqrt(mean (1 - mean))`, right rollouts get `(1 - mean) / std` and wrong ones
     `(1 - mean - C(w - 1, k - 1) / C(n - 1, k - 1)) / std`.

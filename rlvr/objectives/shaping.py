@@ -183,7 +183,7 @@ def cosine_length_reward(
 ) -> Tensor:
     """Cosine reward: by length, from the short value to the long one, for right and wrong apart.
 
-    Yeo et al. 2025, arXiv:2502.03373, section 4.2: `long + (short - long) / 2 * (1 + cos(pi length
+    Yeo et al. 2025, arXiv:2502.03373: `long + (short - long) / 2 * (1 + cos(pi length
     / max_length))`. Right answers earn more when short; wrong ones lose less when long, so that a
     model thinks longer about what it cannot do. It stands in place of the verifier's reward.
 
@@ -216,7 +216,7 @@ def cosine_length_reward(
 def target_length_penalty(lengths: Tensor, *, target: int, alpha: float) -> Tensor:
     """L1's penalty, a term to add: `-alpha * |target - length|`.
 
-    Aggarwal and Welleck 2025, arXiv:2503.04697, eq. 1 (alpha 0.0003).
+    Aggarwal and Welleck 2025, arXiv:2503.04697 (alpha 0.0003).
 
     Args:
         lengths: `[G]` completion lengths in tokens.

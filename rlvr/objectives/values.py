@@ -88,7 +88,7 @@ def token_rewards(
             f"sequence_ids has {int(sequence_ids.max())}: expected below {len(rewards)}, "
             "the number of rewards"
         )
-    result = torch.where(last, rewards.detach()[sequence_ids], torch.zeros((), dtype=rewards.dtype))
+    result = rewards.detach()[sequence_ids].masked_fill(~last, 0.0)
     if kl is not None:
         require_aligned(rewards_of_tokens=result, kl=kl)
         result = result - kl_coefficient * kl.detach()

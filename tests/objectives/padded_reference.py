@@ -53,13 +53,15 @@ def clipped_surrogate(
 
 
 def aggregated(values: Tensor, mask: Tensor, how: str, longest: float) -> Tensor:
-    """The four reductions with explicit loops over rows; rows without tokens are not counted."""
+    """The five reductions with explicit loops over rows; rows without tokens are not counted."""
     rows = [row[keep.bool()] for row, keep in zip(values, mask, strict=True)]
     rows = [row for row in rows if len(row)]
     if not rows:
         return values.sum() * 0.0
     if how == "token-mean":
         return torch.cat(rows).mean()
+    if how == "token-sum":
+        return torch.cat(rows).sum()
     if how == "seq-mean-token-mean":
         return torch.stack([row.mean() for row in rows]).mean()
     sums = torch.stack([row.sum() for row in rows])

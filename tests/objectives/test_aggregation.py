@@ -8,7 +8,13 @@ from rlvr.errors import UnknownNameError
 from rlvr.objectives.aggregation import Totals, aggregate, sequence_sums
 from rlvr.registry import objectives
 
-WAYS = ("token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm")
+WAYS = (
+    "token-mean",
+    "token-sum",
+    "seq-mean-token-mean",
+    "seq-mean-token-sum",
+    "seq-mean-token-sum-norm",
+)
 LONGEST = 8.0
 
 
@@ -20,6 +26,7 @@ def totals_of(lengths):
     ("how", "expected"),
     [
         ("token-mean", (1 + 2 + 3 + 10) / 4),
+        ("token-sum", 1 + 2 + 3 + 10),
         ("seq-mean-token-mean", (2 + 10) / 2),
         ("seq-mean-token-sum", (6 + 10) / 2),
         ("seq-mean-token-sum-norm", (6 + 10) / 2 / 8),

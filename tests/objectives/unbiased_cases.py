@@ -560,7 +560,7 @@ def critics() -> list[Case]:
         return WRONG_CRITIC[batch.states]
 
     def case(name: str, says: str, loss: Loss, truth: Any) -> Case:
-        return Case("Advantages of tokens", name, says, TREE, 1, loss, truth)
+        return Case("Advantages of tokens", name, says, TREE, 2, loss, truth)
 
     return [
         case("returns", "grad J", raw(), policy_gradient),
