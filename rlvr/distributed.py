@@ -13,6 +13,7 @@ after `timeout` seconds.
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import json
 import os
@@ -50,12 +51,20 @@ class World:
         size: how many there are.
         device: the kind of device that they compute on: `cpu` or `cuda`.
         sharded: whether each holds a part of the weights (FSDP) rather than all of them.
+        group: of torch; `None` is the one of all threads that have no other.
     """
 
     rank: int = 0
     size: int = 1
     device: str = "cpu"
     sharded: bool = False
+    group: dist.ProcessGroup | None = None
+
+    def apart(self) -> World:
+        """The same processes, for another thread: what the two say does not get mixed up."""
+        if self.size == 1:
+            return self
+        return dataclasses.replace(self, group=dist.new_group(backend="gloo"))
 
     @property
     def is_main(self) -> bool:
@@ -67,15 +76,19 @@ class World:
 
         The shares of all processes one after the other, in the order of rank, are `items`.
         """
-        bounds = [len(items) * rank // self.size for rank in (self.rank, self.rank + 1)]
-        return items[bounds[0] : bounds[1]]
+        start = self.start_of_share(len(items))
+        return items[start : len(items) * (self.rank + 1) // self.size]
+
+    def start_of_share(self, count: int) -> int:
+        """Where the share of this process begins among `count` items."""
+        return count * self.rank // self.size
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over processes, elementwise, the same on all of them."""
         total = tensor.detach().clone()
         if self.size > 1:
             with _named("summing"):
-                dist.all_reduce(total)
+                dist.all_reduce(total, group=self.group)
         return total
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -98,7 +111,7 @@ class World:
             gradients = [p.grad for p in bucket if p.grad is not None]
             flat = torch.cat([_at_least_float32(gradient).flatten() for gradient in gradients])
             with _named("summing gradients"):
-                dist.all_reduce(flat)
+                dist.all_reduce(flat, group=self.group)
             pieces = flat.split([gradient.numel() for gradient in gradients])
             for gradient, piece in zip(gradients, pieces, strict=True):
                 gradient.copy_(piece.view_as(gradient))
@@ -109,14 +122,14 @@ class World:
             return [data]
         with _named("gathering"):
             sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-            dist.all_gather(sizes, torch.tensor([len(data)]))
+            dist.all_gather(sizes, torch.tensor([len(data)]), group=self.group)
             longest = max(1, *(int(size) for size in sizes))
             own = torch.zeros(longest, dtype=torch.uint8)
             own[: len(data)] = torch.frombuffer(bytearray(data or b"\0"), dtype=torch.uint8)[
                 : len(data)
             ]
             received = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
-            dist.all_gather(received, own)
+            dist.all_gather(received, own, group=self.group)
         return [
             part[: int(size)].numpy().tobytes() for part, size in zip(received, sizes, strict=True)
         ]
@@ -134,9 +147,9 @@ class World:
         data = json.dumps(value).encode() if self.is_main else b""
         with _named("broadcasting"):
             size = torch.tensor([len(data)])
-            dist.broadcast(size, src=0)
+            dist.broadcast(size, src=0, group=self.group)
             body = torch.frombuffer(bytearray(data.ljust(int(size), b"\0")), dtype=torch.uint8)
-            dist.broadcast(body, src=0)
+            dist.broadcast(body, src=0, group=self.group)
         return json.loads(body.numpy().tobytes())
 
     def on_main(self, action: Callable[[], Any]) -> Any:
@@ -160,7 +173,7 @@ class World:
         """Wait until all processes have come here."""
         if self.size > 1:
             with _named("waiting"):
-                dist.all_reduce(torch.zeros(1))
+                dist.all_reduce(torch.zeros(1), group=self.group)
 
     def check_equal(self, what: str, value: Any) -> None:
         """Make sure that a plain JSON value is the same on all processes.

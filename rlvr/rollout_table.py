@@ -7,6 +7,7 @@ no tuple), and half of a surrogate pair, which UTF-8 cannot hold, becomes U+FFFD
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import re
@@ -65,14 +66,16 @@ def write_rollouts(
     Raises:
         DataError: a task's answer or metadata is not plain JSON.
     """
+    write_atomically(path, lambda temporary: _write(temporary, rollouts, about))
 
-    def write(temporary: Path) -> None:
-        with pq.ParquetWriter(temporary, ROLLOUT_SCHEMA, compression="zstd") as writer:
-            for start in range(0, len(rollouts), _ROWS_AT_ONCE):
-                writer.write_batch(_batch(rollouts[start : start + _ROWS_AT_ONCE]))
-            writer.add_key_value_metadata(dict(about or {}))
 
-    write_atomically(path, write)
+def _write(
+    where: Path | io.BytesIO, rollouts: Sequence[Rollout], about: Mapping[str, str] | None
+) -> None:
+    with pq.ParquetWriter(where, ROLLOUT_SCHEMA, compression="zstd") as writer:
+        for start in range(0, len(rollouts), _ROWS_AT_ONCE):
+            writer.write_batch(_batch(rollouts[start : start + _ROWS_AT_ONCE]))
+        writer.add_key_value_metadata(dict(about or {}))
 
 
 def write_groups(path: str | Path, groups: Sequence[RolloutGroup]) -> None:
@@ -81,16 +84,38 @@ def write_groups(path: str | Path, groups: Sequence[RolloutGroup]) -> None:
     Raises:
         DataError: as `write_rollouts`.
     """
+    rows, about = _rows_of(groups)
+    write_rollouts(path, rows, about)
+
+
+def groups_to_bytes(groups: Sequence[RolloutGroup]) -> bytes:
+    """What `write_groups` writes, for another process.
+
+    Raises:
+        DataError: as `write_rollouts`.
+    """
+    rows, about = _rows_of(groups)
+    buffer = io.BytesIO()
+    _write(buffer, rows, about)
+    return buffer.getvalue()
+
+
+def groups_from_bytes(data: bytes) -> list[RolloutGroup]:
+    """The inverse of `groups_to_bytes`."""
+    return read_groups(io.BytesIO(data))
+
+
+def _rows_of(groups: Sequence[RolloutGroup]) -> tuple[list[Rollout], dict[str, str]]:
     rows = [
         rollout
         for group in groups
         for rollout in (*group.rollouts, *([group.greedy] if group.greedy else []))
     ]
     sizes = [[len(group.rollouts), group.greedy is not None] for group in groups]
-    write_rollouts(path, rows, about={_GROUPS: json.dumps(sizes)})
+    return rows, {_GROUPS: json.dumps(sizes)}
 
 
-def read_groups(path: str | Path) -> list[RolloutGroup]:
+def read_groups(path: str | Path | io.BytesIO) -> list[RolloutGroup]:
     """The groups of a table that `write_groups` wrote, in order.
 
     Raises:
@@ -109,7 +134,7 @@ def read_groups(path: str | Path) -> list[RolloutGroup]:
     return groups
 
 
-def read_rollouts(path: str | Path) -> list[Rollout]:
+def read_rollouts(path: str | Path | io.BytesIO) -> list[Rollout]:
     """Every rollout of a table, in order.
 
     Raises:
@@ -118,7 +143,7 @@ def read_rollouts(path: str | Path) -> list[Rollout]:
     return list(iterate_rollouts(path))
 
 
-def iterate_rollouts(path: str | Path) -> Iterator[Rollout]:
+def iterate_rollouts(path: str | Path | io.BytesIO) -> Iterator[Rollout]:
     """The rollouts of a table, a few thousand in memory at a time.
 
     Raises:
@@ -263,7 +288,7 @@ def _completed(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=ROLLOUT_SCHEMA)
 
 
-def _check_columns(path: str | Path, schema: pa.Schema) -> None:
+def _check_columns(path: object, schema: pa.Schema) -> None:
     needed = (name for name in ROLLOUT_SCHEMA.names if name not in _LATER)
     missing = [name for name in needed if name not in schema.names]
     if missing:

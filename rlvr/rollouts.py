@@ -43,17 +43,32 @@ class RoundSettings:
 
 
 def roll_out(
-    tasks: Sequence[Task], sampler: Sampler, verify: Verify, settings: RoundSettings
+    tasks: Sequence[Task],
+    sampler: Sampler,
+    verify: Verify,
+    settings: RoundSettings,
+    *,
+    first: int = 0,
 ) -> list[RolloutGroup]:
-    """Sample and grade `group_size` completions of each task; groups come in the tasks' order."""
+    """Sample and grade `group_size` completions of each task; groups come in the tasks' order.
+
+    Args:
+        tasks: those of the round, or neighbours among them (the share of a process).
+        sampler: generates.
+        verify: grades.
+        settings: of the round.
+        first: where the first of `tasks` stands in the round, which its seeds depend on.
+    """
+    if not tasks:
+        return []
     if settings.parts == 1:
-        return _grade(tasks, _sample(tasks, 0, sampler, settings), verify, settings)
+        return _grade(tasks, _sample(tasks, first, sampler, settings), verify, settings)
     size = -(-len(tasks) // settings.parts)
     pending: list[Future[list[RolloutGroup]]] = []
     with Background("verify") as verifying:
         for start in range(0, len(tasks), size):
             part = tasks[start : start + size]
-            sampled = _sample(part, start, sampler, settings)
+            sampled = _sample(part, first + start, sampler, settings)
             pending.append(verifying.submit(partial(_grade, part, sampled, verify, settings)))
         return [group for future in pending for group in wait_for(future)]
 

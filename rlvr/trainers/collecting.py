@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from rlvr import registry
 from rlvr.config import Component
-from rlvr.errors import RlvrError
+from rlvr.distributed import ALONE, World
+from rlvr.errors import DistributedError, RlvrError
 from rlvr.policy import Policy
 from rlvr.protocols import Environment, Sampler, TrainableSampler, Verifier
+from rlvr.rollout_table import groups_from_bytes, groups_to_bytes
 from rlvr.rollouts import Collected, RoundSettings, collect, is_informative, roll_out
 from rlvr.seeds import derive_seed
 from rlvr.trainers.config import PolicyGradientConfig, RolloutConfig
@@ -29,6 +32,8 @@ class RolloutSource:
         environment: training tasks and their verifier.
         sampler: generates completions, with the weights that it was given last.
         clock: counts the seconds of generation and verification.
+        world: the processes; each samples and verifies its share of every round, and has all of it
+            afterwards.
     """
 
     def __init__(
@@ -38,8 +43,10 @@ class RolloutSource:
         environment: Environment,
         sampler: TrainableSampler,
         clock: Clock,
+        world: World = ALONE,
     ) -> None:
         self.config = config
+        self.world = world.apart() if config.rollout.max_staleness else world
         self.sampler = sampler
         self.clock = clock
         self.timed = TimedSampler(sampler, clock)
@@ -64,7 +71,7 @@ class RolloutSource:
                 greedy=self.config.objective.advantage.name == "remax",
             )
             with self.clock.part("rollout"):
-                groups = roll_out(self.draw(count), self.timed, self.verify, round_settings)
+                groups = self.roll_out(self.draw(count), round_settings)
             if self.curriculum is not None:
                 self.curriculum.observe(groups)
             return groups
@@ -76,6 +83,13 @@ class RolloutSource:
             max_rounds=settings.max_rounds,
             oversampling=settings.oversampling,
         )
+
+    def roll_out(self, tasks: Sequence[Task], settings: RoundSettings) -> list[RolloutGroup]:
+        """A round: the same groups whatever the number of processes, but for float rounding."""
+        first = self.world.start_of_share(len(tasks))
+        share = self.world.share(tasks)
+        own = roll_out(share, self.timed, self.verify, settings, first=first)
+        return gather_groups(self.world, own, tasks)
 
     def draw(self, count: int) -> list[Task]:
         """The next tasks, by the curriculum where there is one."""
@@ -109,6 +123,34 @@ class RolloutSource:
             return verify_many(
                 self.verifier, pairs, workers=settings.workers, timeout=settings.timeout
             )
+
+
+def gather_groups(
+    world: World, own: Sequence[RolloutGroup], tasks: Sequence[Task]
+) -> list[RolloutGroup]:
+    """The groups of all processes, in the order of the round's tasks, on every process.
+
+    Raises:
+        DistributedError: the processes worked on different tasks.
+    """
+    if world.size == 1:
+        return list(own)
+    # A task stays where it is, as the object that it is: only its name travels.
+    named = [_with_task(group, Task(id=group.task.id, prompt="")) for group in own]
+    parts = [groups_from_bytes(part) for part in world.gather_bytes(groups_to_bytes(named))]
+    groups = [group for part in parts for group in part]
+    if [group.task.id for group in groups] != [task.id for task in tasks]:
+        raise DistributedError(
+            "the processes sampled different tasks: the environment gives out other tasks, or in "
+            "another order, in different processes"
+        )
+    return [_with_task(group, task) for group, task in zip(groups, tasks, strict=True)]
+
+
+def _with_task(group: RolloutGroup, task: Task) -> RolloutGroup:
+    greedy = group.greedy and dataclasses.replace(group.greedy, task=task)
+    members = tuple(dataclasses.replace(rollout, task=task) for rollout in group.rollouts)
+    return dataclasses.replace(group, task=task, rollouts=members, greedy=greedy)
 
 
 def within_bound(

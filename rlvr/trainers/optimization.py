@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from rlvr.distributed import ALONE, World
+from rlvr.sharding import whole
 from rlvr.trainers.config import OptimizerConfig
 
 
@@ -18,13 +20,21 @@ class Optimizer:
         model: whose parameters are trained; vectors (norms, biases) are not decayed.
         settings: rates and bounds.
         total_steps: optimiser steps of the whole run, for schedules that decay.
+        world: the processes whose gradients add up.
     """
 
-    def __init__(self, model: nn.Module, settings: OptimizerConfig, total_steps: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: OptimizerConfig,
+        total_steps: int,
+        world: World = ALONE,
+    ) -> None:
         trained = [p for p in model.parameters() if p.requires_grad]
         matrices = [p for p in trained if p.ndim > 1]
         vectors = [p for p in trained if p.ndim <= 1]
         self.settings = settings
+        self.world = world
         self.total_steps = total_steps
         self.updates = 0
         self.parameters = trained
@@ -39,7 +49,7 @@ class Optimizer:
         )
 
     def step(self) -> tuple[float, float]:
-        """Clip the gradients, update the weights, clear the gradients.
+        """Sum the gradients over processes, clip them, update the weights, clear the gradients.
 
         A gradient that is not finite leaves the weights as they are.
 
@@ -47,7 +57,10 @@ class Optimizer:
             The gradient's norm before clipping, and the learning rate that was used.
         """
         rate = learning_rate(self.settings, self.updates, self.total_steps)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm).item()
+        if not self.world.sharded:  # sharded gradients were summed as they came
+            self.world.sum_gradients(self.parameters)
+        clipped = nn.utils.clip_grad_norm_(self.parameters, self.settings.max_grad_norm)
+        norm = whole(clipped).item()
         if math.isfinite(norm):
             for group in self.inner.param_groups:
                 group["lr"] = rate

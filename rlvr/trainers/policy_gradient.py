@@ -9,6 +9,7 @@ ahead where that is asked for (`pipeline.py`); `pack` (`experience.py`) and `upd
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
 from itertools import islice
@@ -17,14 +18,16 @@ from typing import Any
 
 from torch import nn
 
+from rlvr.batch import Batch
+from rlvr.distributed import ALONE, World
 from rlvr.evals.runner import evaluate
 from rlvr.policy import Policy
-from rlvr.protocols import Environment, TrainableSampler
+from rlvr.protocols import Environment, Sampler, TrainableSampler
 from rlvr.rollout_table import write_rollouts
 from rlvr.rollouts import Collected, is_informative
 from rlvr.seeds import derive_seed
 from rlvr.trainers.collecting import RolloutSource, within_bound
-from rlvr.trainers.config import PolicyGradientConfig
+from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
 from rlvr.trainers.experience import compare, pack
 from rlvr.trainers.in_flight import load_batches, save_batches
 from rlvr.trainers.loop import Clock, Metrics
@@ -33,6 +36,7 @@ from rlvr.trainers.policy_update import PolicyUpdate
 from rlvr.trainers.reference_model import Reference
 from rlvr.trainers.replay import ReplayBuffer
 from rlvr.trainers.rollout_metrics import evaluation_metrics, rollout_metrics, staleness
+from rlvr.trainers.shared_sampler import sample_together
 from rlvr.trainers.weight_sync import PROMPTS, WeightSync
 from rlvr.types import RolloutGroup
 
@@ -48,6 +52,7 @@ class PolicyGradientLearner:
         held_out: the environment of evaluations; `None` for none.
         sampler: generates rollouts; with `rollout.max_staleness`, on weights of its own.
         folder: the run's folder.
+        world: the processes that train it; with sharded weights, the sampler has its own.
     """
 
     def __init__(
@@ -60,8 +65,10 @@ class PolicyGradientLearner:
         held_out: Environment | None,
         sampler: TrainableSampler,
         folder: Path,
+        world: World = ALONE,
     ) -> None:
         self.config = config
+        self.world = world
         self.policy = policy
         self.held_out = held_out
         self.folder = folder
@@ -69,13 +76,15 @@ class PolicyGradientLearner:
         self.sampler = sampler
         self.sampling_version: int | None = None
         self.source = RolloutSource(
-            config, environment=environment, sampler=sampler, clock=self.clock
+            config, environment=environment, sampler=sampler, clock=self.clock, world=world
         )
-        self.reference = None if reference is None else Reference(reference, config.reference)
+        self.reference: Reference | None = None
+        if reference is not None:
+            self.reference = Reference(reference, config.reference, world)
         self.replay: ReplayBuffer | None = None
         if config.replay is not None:
             self.replay = ReplayBuffer(config.replay, derive_seed(config.seed, "replay"))
-        self.updating = PolicyUpdate(config, policy=policy, reference=reference)
+        self.updating = PolicyUpdate(config, policy=policy, reference=reference, world=world)
         self.optim = self.updating.optim
         self.optimizer = self.optim.inner
         self.sync = WeightSync(
@@ -132,6 +141,7 @@ class PolicyGradientLearner:
         batch, metrics = compare(experience, self.updating.objective.advantage)
         if self.replay is not None:
             metrics["sampling/replayed"] = float(len(replayed))
+        self.world.check_equal("the batch", fingerprint(batch))
         with self.clock.part("update"):
             metrics |= self.updating.update(batch, step, experience.replayed)
         self.clock.count("update", len(batch.input_ids) * self.config.objective.epochs)
@@ -152,12 +162,24 @@ class PolicyGradientLearner:
             return {}
         self.pipeline.drain()
         self.hand_over(self.policy.model, self.optim.updates)
+        held_out = self.held_out
+        metrics: Metrics = sample_together(
+            self.world,
+            self.sampler,
+            lambda sampler: self.evaluate_with(sampler, held_out, settings, step),
+        )
+        return metrics
+
+    def evaluate_with(
+        self, sampler: Sampler, held_out: Environment, settings: EvaluationConfig, step: int
+    ) -> Metrics:
+        """Evaluate in the process that writes."""
         params = self.config.sampling.params()
         if settings.temperature is not None:
             params = dataclasses.replace(params, temperature=settings.temperature)
         summary = evaluate(
-            self.held_out,
-            self.sampler,
+            held_out,
+            sampler,
             n=settings.samples,
             ks=settings.k,
             output=self.folder / "evals" / f"step_{step:06d}",
@@ -172,6 +194,8 @@ class PolicyGradientLearner:
 
     def save_rollouts(self, collected: Collected, step: int) -> None:
         """Keep every rollout of the step, those left out of the batch too."""
+        if not self.world.is_main:
+            return
         folder = self.folder / "rollouts"
         folder.mkdir(exist_ok=True)
         rollouts = [rollout for group in collected.sampled for rollout in group.rollouts]
@@ -200,10 +224,13 @@ class PolicyGradientLearner:
 
     def save_files(self, folder: Path) -> None:
         """Write what a checkpoint needs besides: batches in flight, replay, a moving reference."""
-        save_batches(folder, self.pipeline.drain())
-        for part in (self.replay, self.reference):
-            if part is not None:
-                part.save(folder)
+        batches = self.pipeline.drain()
+        if self.world.is_main:
+            save_batches(folder, batches)
+            if self.replay is not None:
+                self.replay.save(folder)
+        if self.reference is not None:
+            self.reference.save(folder)
 
     def load_files(self, folder: Path) -> None:
         """The inverse of `save_files`."""
@@ -218,3 +245,11 @@ class PolicyGradientLearner:
         if "eval/pass@1" in metrics:
             shown += f", held-out pass@1 {metrics['eval/pass@1']:.3f}"
         return shown
+
+
+def fingerprint(batch: Batch) -> str:
+    """A digest of what a batch says; processes that differ in it would train different runs."""
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in (batch.input_ids, batch.boundaries, batch.loss_mask, batch.advantages):
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

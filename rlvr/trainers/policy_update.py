@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rlvr.adapters import without_lora
 from rlvr.batch import Batch
+from rlvr.distributed import ALONE, World
 from rlvr.forward import TokenScores, score_tokens
 from rlvr.objectives.aggregation import Totals, aggregate
 from rlvr.objectives.kl import kl_estimate
@@ -23,6 +24,7 @@ from rlvr.objectives.policy import PolicyTokens, policy_loss
 from rlvr.objectives.token_selection import keep_only, select_tokens
 from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
+from rlvr.sharing import parts_here
 from rlvr.trainers.config import PolicyGradientConfig
 from rlvr.trainers.loop import Metrics
 from rlvr.trainers.objective import resolve
@@ -39,18 +41,25 @@ class PolicyUpdate:
         config: the run.
         policy: the model that is trained, in place.
         reference: the model of the KL term; `None` where its coefficient is 0, and with LoRA.
+        world: the processes, which share the sequences of every batch.
     """
 
     def __init__(
-        self, config: PolicyGradientConfig, *, policy: Policy, reference: Policy | None
+        self,
+        config: PolicyGradientConfig,
+        *,
+        policy: Policy,
+        reference: Policy | None,
+        world: World = ALONE,
     ) -> None:
         self.config = config
+        self.world = world
         self.policy = policy
         self.reference = reference
         self.objective = resolve(config.objective)
         self.kl_coefficient = config.objective.kl_coefficient
         updates = config.steps * config.objective.epochs * config.objective.mini_batches
-        self.optim = Optimizer(policy.model, config.optimizer, updates)
+        self.optim = Optimizer(policy.model, config.optimizer, updates, world)
 
     def update(self, batch: Batch, step: int, replayed: Tensor | None = None) -> Metrics:
         """Several epochs of mini-batches over one batch of rollouts.
@@ -102,29 +111,31 @@ class PolicyUpdate:
         """`[T]` logprobs and entropies of a whole batch, 0 outside the loss mask; no gradient."""
         logprobs = torch.zeros_like(batch.sampler_logprobs)
         entropy = torch.zeros_like(batch.sampler_logprobs)
-        for sequences in batch.parts(self.config.micro_batch_tokens):
+        for sequences, counts in parts_here(batch, self.config.micro_batch_tokens, self.world):
             micro = batch.select(sequences)
             where = batch.positions(sequences)[micro.loss_mask]
             scores = self.score(policy, micro)
-            logprobs[where] = scores.logprobs.cpu()
-            entropy[where] = scores.entropy.cpu()
-        return logprobs, entropy
+            if counts:
+                logprobs[where] = scores.logprobs.cpu()
+                entropy[where] = scores.entropy.cpu()
+        return self.world.sum(logprobs), self.world.sum(entropy)
 
     def update_once(self, mini: Batch, seed: int) -> Metrics:
         """One optimiser step. The loss is that of the whole mini-batch, however it is split."""
         totals = self.totals(mini)
         selected = self.select(mini, seed)
-        sums: Sums = {}
-        for sequences in mini.parts(self.config.micro_batch_tokens):
+        here: Metrics = {}
+        for sequences, counts in parts_here(mini, self.config.micro_batch_tokens, self.world):
             micro = mini.select(sequences)
             chosen = None if selected is None else selected[mini.positions(sequences)]
             loss, counted = self.loss(micro, totals, chosen)
-            loss.backward()
-            for key, value in counted.items():
-                sums[key] = sums.get(key, 0.0) + value.cpu()
+            (loss if counts else 0.0 * loss).backward()
+            for key, value in counted.items() if counts else ():
+                here[key] = here.get(key, 0.0) + value.item()
         norm, rate = self.optim.step()
-        loss_sum = sums.pop("loss").item()
-        means = {key: value.item() / totals.tokens for key, value in sums.items()}
+        sums = self.world.add_up(here)
+        loss_sum = sums.pop("loss")
+        means = {key: value / totals.tokens for key, value in sums.items()}
         return {"loss": loss_sum, **means, "grad_norm": norm, "lr": rate}
 
     def totals(self, mini: Batch) -> Totals:

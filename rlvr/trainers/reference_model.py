@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from rlvr.distributed import ALONE, World
 from rlvr.policy import Policy
+from rlvr.sharding import load_rows, open_files, whole
 from rlvr.trainers.config import ReferenceConfig
 
 FILE = "reference.safetensors"
@@ -19,10 +21,12 @@ class Reference:
     Args:
         policy: the reference as it begins; its weights are moved in place.
         settings: whether and how it follows.
+        world: the processes; its weights are sharded where the policy's are.
     """
 
-    def __init__(self, policy: Policy, settings: ReferenceConfig) -> None:
+    def __init__(self, policy: Policy, settings: ReferenceConfig, world: World = ALONE) -> None:
         self.policy = policy
+        self.world = world
         self.settings = settings
 
     @property
@@ -51,13 +55,16 @@ class Reference:
     def save(self, folder: Path) -> None:
         """Write the weights into a checkpoint, where they move."""
         if self.moves:
-            named = self.policy.model.named_parameters()
-            save_file({name: value.detach().contiguous() for name, value in named}, folder / FILE)
+            weights: dict[str, torch.Tensor] = {}
+            for name, value in self.policy.model.named_parameters():
+                gathered = whole(value.detach())
+                if self.world.is_main:
+                    weights[name] = gathered.cpu().contiguous()
+            if self.world.is_main:
+                save_file(weights, folder / FILE)
 
     @torch.no_grad()
     def load(self, folder: Path) -> None:
         """The inverse of `save`."""
         if self.moves:
-            saved = load_file(folder / FILE)
-            for name, value in self.policy.model.named_parameters():
-                value.copy_(saved[name])
+            load_rows(self.policy.model, dict(open_files([folder / FILE])))
