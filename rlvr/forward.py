@@ -184,8 +184,9 @@ def _run(
         )
         found.append((logprobs, entropies))
         # FSDP gathers the head's weight again when the gradient reaches an output of the model.
+        # (It does so only for an output that is no view.)
         outputs = [logprobs] if entropies is None else [logprobs, entropies]
-        return torch.stack(outputs, dim=-1).unsqueeze(0)
+        return torch.stack([output.unsqueeze(0) for output in outputs], dim=-1)
 
     with _head_replaced(_head_of(model), score):
         output = model(**inputs).logits

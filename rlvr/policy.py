@@ -204,8 +204,11 @@ def save_weights(
     Args:
         model: whose weights they are.
         folder: where to.
-        weights: in place of the model's own, where it holds only a part of each.
+        weights: in place of the model's own; where not given, sharded ones are gathered, which
+            every process has to take part in.
     """
+    if weights is None and is_sharded(model):
+        weights = whole_weights(model)
     if weights is None and has_lora(model):
         weights = plain_state_dict(model)
     model.save_pretrained(folder, state_dict=weights, safe_serialization=True)

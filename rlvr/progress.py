@@ -9,6 +9,16 @@ from typing import Any
 
 _LINE_EVERY_SECONDS = 15.0
 
+_shown = True
+"""Whether this process shows anything: of several that do the same, one does."""
+
+
+def show_progress(shown: bool) -> None:
+    """Show what is counted, or be silent about it."""
+    global _shown
+    _shown = shown
+
+
 _live: Any = None
 """The display on the terminal; progress inside progress adds a row to it."""
 
@@ -36,7 +46,7 @@ class Progress:
 
     def __enter__(self) -> Progress:
         global _live
-        if sys.stderr.isatty() and _live is None:
+        if _shown and sys.stderr.isatty() and _live is None:
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
@@ -89,6 +99,8 @@ class Progress:
             self._line("")
 
     def _line(self, suffix: str) -> None:
+        if not _shown:
+            return
         self._last_line = time.monotonic()
         of_total = f"/{self._total}" if self._total is not None else ""
         parts = [f"{self._description}: {self._done}{of_total}"]

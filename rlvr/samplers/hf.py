@@ -24,6 +24,7 @@ from rlvr.samplers.requests import (
     end_token_ids,
     make_completion,
 )
+from rlvr.sharding import copy_weights, is_sharded
 from rlvr.types import Completion, Prompt, SamplingParams
 
 
@@ -116,7 +117,9 @@ class HFSampler:
 
     def update_weights(self, model: Any) -> None:
         """Take over the weights of `model`; nothing is to be done where it is the shared module."""
-        if model is not self.policy.model:
+        if is_sharded(model):
+            copy_weights(model, self.policy.model)
+        elif model is not self.policy.model:
             self.policy.model.load_state_dict(plain_state_dict(model))
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import torch
 from rlvr import registry
 from rlvr.adapters import add_lora, check_lora
 from rlvr.config import Component
+from rlvr.distributed import ALONE, World
 from rlvr.errors import ConfigError
 from rlvr.policy import Policy, load_policy, make_policy
 from rlvr.protocols import Environment
@@ -16,8 +17,10 @@ from rlvr.seeds import derive_seed
 from rlvr.trainers.config import NEW, RunConfig
 
 
-def initial_policy(config: RunConfig, source: str | None = None) -> Policy:
+def initial_policy(config: RunConfig, source: str | None = None, world: World = ALONE) -> Policy:
     """The policy that a run begins with: from `source`, from the configured place, or new.
+
+    Where it is to be sharded it is on the CPU, and whole still.
 
     Raises:
         UserError: it cannot be loaded, not made in the shape that was asked for, or not given the
@@ -26,11 +29,17 @@ def initial_policy(config: RunConfig, source: str | None = None) -> Policy:
     device = config.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if world.sharded:
+        device = "cpu"
     if source is None and config.policy == NEW:
         shape = config.new_policy.model_dump()
         policy = make_policy(**shape, seed=config.seed, dtype=config.dtype, device=device)
     else:
         policy = load_policy(source or config.policy, dtype=config.dtype, device=device)
+    if config.lora is not None and world.sharded:
+        raise ConfigError(
+            "lora does not work with distributed.mode=fsdp: use distributed.mode=data_parallel"
+        )
     if config.lora is not None:
         check_lora(policy.model, config.lora.targets)
     return policy
@@ -40,6 +49,33 @@ def adapt(policy: Policy, config: RunConfig) -> None:
     """Put LoRA matrices into a policy where the run has them; as yet they change nothing."""
     if config.lora is not None:
         add_lora(policy.model, **config.lora.model_dump(), seed=derive_seed(config.seed, "lora"))
+
+
+def sampling_policy(policy: Policy, world: World, *, own: bool) -> Policy:
+    """What a sampler is given: the policy itself, or a whole copy where the trained one is no use.
+
+    Args:
+        policy: not sharded yet.
+        world: the processes.
+        own: whether the sampler works while the policy is trained.
+    """
+    if not world.sharded:
+        return policy.copy() if own else policy
+    copied = policy.copy()
+    return Policy(copied.model.to(world.device), copied.tokenizer)
+
+
+def alone_only(algorithm: str, world: World) -> None:
+    """Refuse several processes for what works in one only.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    if world.size > 1:
+        raise ConfigError(
+            f"algorithm {algorithm!r} works in one process, and torchrun started {world.size}: "
+            "run it without torchrun"
+        )
 
 
 def load_component(component: Component) -> Environment:

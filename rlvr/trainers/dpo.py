@@ -16,12 +16,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlvr.batch import Batch, Example
+from rlvr.distributed import ALONE, World
 from rlvr.errors import ConfigError
 from rlvr.forward import score_tokens
 from rlvr.objectives.aggregation import sequence_sums
 from rlvr.objectives.preference import dpo_loss
 from rlvr.progress import Progress
-from rlvr.trainers.components import adapt, initial_policy
+from rlvr.trainers.components import adapt, alone_only, initial_policy
 from rlvr.trainers.config import DPOConfig, PreferenceObjectiveConfig
 from rlvr.trainers.given_run import announce, make_plan
 from rlvr.trainers.loop import fit
@@ -36,12 +37,13 @@ from rlvr.trainers.pairs import (
 )
 
 
-def prepare_dpo(config: DPOConfig) -> Callable[[Path, bool], None]:
+def prepare_dpo(config: DPOConfig, world: World = ALONE) -> Callable[[Path, bool], None]:
     """Load everything that the run needs.
 
     Raises:
         UserError: something that it names cannot be loaded or used.
     """
+    alone_only(config.algorithm, world)
     check_objective(config.objective)
     policy = initial_policy(config)
     train, held_out = prepare_pairs(config, policy)

@@ -23,6 +23,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from rlvr.checkpoints import load_checkpoint, newest_whole, save_checkpoint
+from rlvr.distributed import ALONE, World
 from rlvr.errors import UserError
 from rlvr.files import sync
 from rlvr.policy import Policy, save_policy
@@ -137,8 +138,10 @@ class Plan:
     stop: Callable[[Metrics], bool] = lambda metrics: False
 
 
-def fit(learner: Learner, plan: Plan, *, resume: bool) -> Metrics:
+def fit(learner: Learner, plan: Plan, *, resume: bool, world: World = ALONE) -> Metrics:
     """Train, from the start or from the newest whole checkpoint, and save the final policy.
+
+    Every process calls; the main one writes what is written once.
 
     Returns:
         The metrics of the last evaluation (empty where the plan has none).
@@ -146,15 +149,15 @@ def fit(learner: Learner, plan: Plan, *, resume: bool) -> Metrics:
     Raises:
         UserError: the folder holds a run already and `resume` is false.
     """
-    log = RunLog(plan.folder)
-    if not resume and log.exists:
+    log = RunLog(plan.folder, writes=world.is_main)
+    if not resume and world.on_main(lambda: log.exists):
         raise UserError(
             f"{plan.folder} holds a run already: go on with it (--resume) "
             "or choose another folder (--set output=...)"
         )
     plan.folder.mkdir(parents=True, exist_ok=True)
-    done, last = _restore(learner, plan.folder)
-    _forget_evaluations(plan.folder, done)
+    done, last = _restore(learner, plan.folder, world)
+    world.on_main(lambda: _forget_evaluations(plan.folder, done))
     log.rewind(done)
     if done < 0:
         done = 0
@@ -172,10 +175,10 @@ def fit(learner: Learner, plan: Plan, *, resume: bool) -> Metrics:
                 last = _evaluate(learner, plan, step, log)
             if _due(step, plan.checkpoint_every, plan.steps) or plan.stop(last):
                 with learner.clock.part("checkpoint"):
-                    _checkpoint(learner, plan, step, last)
+                    _checkpoint(learner, plan, step, last, world)
             log.timing(step, learner.clock.drain())
             progress.advance(note=learner.headline({**metrics, **last}))
-    _save_final(learner.policy, plan.folder / "policy")
+    _save_final(learner.policy, plan.folder / "policy", world)
     return last
 
 
@@ -183,16 +186,21 @@ def _due(step: int, every: int | None, last_step: int) -> bool:
     return every is not None and (step % every == 0 or step == last_step)
 
 
-def _restore(learner: Learner, folder: Path) -> tuple[int, Metrics]:
+def _restore(learner: Learner, folder: Path, world: World) -> tuple[int, Metrics]:
     """The step that the newest whole checkpoint was made after (-1: there is none)."""
-    newest = newest_whole(folder / "checkpoints")
-    if newest is None:
+    found = world.on_main(lambda: _name_of(newest_whole(folder / "checkpoints")))
+    if found is None:
         return -1, {}
-    saved = load_checkpoint(newest, policy=learner.policy, optimizer=learner.optimizer)
+    newest = folder / "checkpoints" / found
+    saved = load_checkpoint(newest, policy=learner.policy, optimizer=learner.optimizer, world=world)
     if isinstance(learner, KeepsFiles):
         learner.load_files(newest)
     learner.restore(saved["learner"])
     return saved["step"], saved["evaluation"]
+
+
+def _name_of(path: Path | None) -> str | None:
+    return None if path is None else path.name
 
 
 def _forget_evaluations(folder: Path, step: int) -> None:
@@ -211,7 +219,7 @@ def _evaluate(learner: Learner, plan: Plan, step: int, log: RunLog) -> Metrics:
     return metrics
 
 
-def _checkpoint(learner: Learner, plan: Plan, step: int, last: Metrics) -> None:
+def _checkpoint(learner: Learner, plan: Plan, step: int, last: Metrics, world: World) -> None:
     save_checkpoint(
         plan.folder / "checkpoints",
         step,
@@ -220,14 +228,20 @@ def _checkpoint(learner: Learner, plan: Plan, step: int, last: Metrics) -> None:
         state={"learner": learner.state(), "evaluation": last},
         keep=plan.keep,
         write_files=learner.save_files if isinstance(learner, KeepsFiles) else None,
+        world=world,
     )
 
 
-def _save_final(policy: Policy, folder: Path) -> None:
+def _save_final(policy: Policy, folder: Path, world: World) -> None:
     """Put the trained policy in place, whole."""
     temporary = folder.with_name(f".writing_{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    save_policy(policy, temporary)
+    if world.is_main:
+        shutil.rmtree(temporary, ignore_errors=True)
+    save_policy(policy, temporary, world)
+    world.on_main(lambda: _rename(temporary, folder))
+
+
+def _rename(temporary: Path, folder: Path) -> None:
     for path in temporary.rglob("*"):
         sync(path)
     shutil.rmtree(folder, ignore_errors=True)

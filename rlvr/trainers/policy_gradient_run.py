@@ -6,17 +6,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlvr.config import Component
+from rlvr.distributed import ALONE, World
+from rlvr.errors import ConfigError
 from rlvr.protocols import Environment
+from rlvr.sharding import shard
 from rlvr.trainers import objective
 from rlvr.trainers.collecting import choose_verifier, make_sampler
-from rlvr.trainers.components import adapt, initial_policy, load_component
+from rlvr.trainers.components import (
+    adapt,
+    initial_policy,
+    load_component,
+    sampling_policy,
+)
 from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
 from rlvr.trainers.policy_gradient import PolicyGradientLearner
 from rlvr.trainers.warm_start import check_tasks, warm_start
 
 
-def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, bool], None]:
+def prepare_policy_gradient(
+    config: PolicyGradientConfig, world: World = ALONE
+) -> Callable[[Path, bool], None]:
     """Load everything that the run needs.
 
     Raises:
@@ -28,18 +38,27 @@ def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, boo
     held_out = load_held_out(config)
     if config.warm_start is not None:
         check_tasks(config.warm_start, environment)
-    policy = initial_policy(config)
     ahead = config.rollout.max_staleness > 0
-    sampler = make_sampler(config.sampler, policy.copy() if ahead else policy)
+    if ahead and world.sharded:
+        raise ConfigError(
+            "rollout.max_staleness does not work with distributed.mode=fsdp: set it to 0, or use "
+            "distributed.mode=data_parallel"
+        )
+    policy = initial_policy(config, world=world)
+    sampled = sampling_policy(policy, world, own=ahead)
+    sampler = make_sampler(config.sampler, sampled)
+    shard(policy.model, world)
 
     def job(folder: Path, resume: bool) -> None:
         if config.warm_start is not None:
-            warm_start(config, policy, environment, folder / "warm_start", resume=resume)
+            place = folder / "warm_start"
+            warm_start(config, policy, sampled, environment, place, resume=resume, world=world)
         adapt(policy, config)
         reference = None
         if config.objective.kl_coefficient > 0 and config.lora is None:
             source = str(folder / "warm_start" / "policy") if config.warm_start else None
-            reference = initial_policy(config, source)
+            reference = initial_policy(config, source, world)
+            shard(reference.model, world)
         learner = PolicyGradientLearner(
             config,
             policy=policy,
@@ -48,12 +67,15 @@ def prepare_policy_gradient(config: PolicyGradientConfig) -> Callable[[Path, boo
             held_out=held_out,
             sampler=sampler,
             folder=folder,
+            world=world,
         )
         try:
-            fit(learner, make_plan(config, folder, config.algorithm), resume=resume)
+            plan = make_plan(config, folder, config.algorithm)
+            fit(learner, plan, resume=resume, world=world)
         finally:
             learner.close()
-        announce(folder, config)
+        if world.is_main:
+            announce(folder, config)
 
     return job
 

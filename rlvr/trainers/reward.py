@@ -15,12 +15,13 @@ from typing import cast
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from rlvr.distributed import ALONE, World
 from rlvr.errors import ConfigError
 from rlvr.objectives.preference import PreferenceLoss
 from rlvr.objectives.reward import bradley_terry_loss
 from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
-from rlvr.trainers.components import initial_policy
+from rlvr.trainers.components import alone_only, initial_policy
 from rlvr.trainers.config import RewardConfig, RewardObjectiveConfig
 from rlvr.trainers.given_run import announce, make_plan
 from rlvr.trainers.loop import fit
@@ -28,12 +29,13 @@ from rlvr.trainers.pairs import EncodedPair, Judge, Judged, PairLearner, prepare
 from rlvr.verifiers.reward_model import score_sequences
 
 
-def prepare_reward(config: RewardConfig) -> Callable[[Path, bool], None]:
+def prepare_reward(config: RewardConfig, world: World = ALONE) -> Callable[[Path, bool], None]:
     """Load everything that the run needs.
 
     Raises:
         UserError: something that it names cannot be loaded or used.
     """
+    alone_only(config.algorithm, world)
     policy = with_scalar_head(initial_policy(config), config.seed)
     train, held_out = prepare_pairs(config, policy)
 

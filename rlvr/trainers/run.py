@@ -10,7 +10,7 @@ import importlib
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,10 @@ import torch
 import yaml
 
 from rlvr.config import load_mapping
+from rlvr.distributed import World, join
 from rlvr.errors import UserError
 from rlvr.files import prepare_folder, write_text
+from rlvr.progress import show_progress
 from rlvr.trainers.config import (
     DPOConfig,
     PolicyGradientConfig,
@@ -40,14 +42,14 @@ PREPARE: dict[type[RunConfig], str] = {
     DPOConfig: "rlvr.trainers.dpo:prepare_dpo",
 }
 """Who makes the job of a configuration, as `module:function`: a run imports what it needs."""
-MAY_CHANGE = {"steps", "checkpoint", "output"}
+MAY_CHANGE = {"steps", "checkpoint", "output", "distributed"}
 """Keys that may differ when a run is resumed; any other change makes it another run."""
 
 
 def run_training(
     config_path: str | Path, overrides: Sequence[str] = (), *, resume: bool = False
 ) -> Path:
-    """Run the training that a YAML file describes.
+    """Run the training that a YAML file describes; under `torchrun`, with the other processes.
 
     Args:
         config_path: the YAML file.
@@ -59,29 +61,40 @@ def run_training(
 
     Raises:
         UserError: the configuration, the data or the folder is wrong; nothing was written.
+        DistributedError: the processes lost each other.
     """
     config = parse_config(load_mapping(config_path, overrides), str(config_path))
     folder = output_folder(config)
-    check_folder(folder, config, resume=resume)
-    make_repeatable(config)
-    job = prepare(config)
-    prepare_folder(folder, "the run")
-    with sole_owner(folder):
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        write_text(folder / "config.yaml", text)
-        job(folder, resume)
+    settings = config.distributed
+    with join(mode=settings.mode, timeout=settings.timeout, device=config.device) as world:
+        show_progress(world.is_main)
+        world.check_equal("the configuration", config.model_dump(mode="json"))
+        world.on_main(lambda: check_folder(folder, config, resume=resume))
+        make_repeatable(config)
+        job = prepare(config, world)
+        world.on_main(lambda: str(prepare_folder(folder, "the run")))
+        with sole_owner(folder) if world.is_main else nullcontext():
+            world.on_main(lambda: write_config(folder, config))
+            job(folder, resume)
+            world.barrier()
     return folder
 
 
-def prepare(config: RunConfig) -> Job:
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Keep what the run was asked to do."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    write_text(folder / "config.yaml", text)
+
+
+def prepare(config: RunConfig, world: World) -> Job:
     """Load everything that a run needs; nothing is written.
 
     Raises:
         UserError: something that the configuration names cannot be loaded.
     """
     module, _, function = PREPARE[type(config)].partition(":")
-    make: Callable[[RunConfig], Job] = getattr(importlib.import_module(module), function)
-    return make(config)
+    make: Callable[[RunConfig, World], Job] = getattr(importlib.import_module(module), function)
+    return make(config, world)
 
 
 def check_folder(folder: Path, config: RunConfig, *, resume: bool) -> None:

@@ -15,9 +15,11 @@ class RunLog:
 
     Args:
         folder: the run's folder.
+        writes: whether this process is the one that writes; the others do nothing here.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        self._writes = writes
         self._metrics = JsonLines(folder / "metrics.jsonl")
         self._timing = JsonLines(folder / "timing.jsonl")
         self._alarms = JsonLines(folder / "alarms.jsonl")
@@ -30,6 +32,8 @@ class RunLog:
 
     def rewind(self, step: int) -> None:
         """Forget every row after `step`, and a last row that was cut short."""
+        if not self._writes:
+            return
         for file in (self._metrics, self._timing, self._alarms):
             file.rewind(step)
         raised = [row["name"] for row in read_jsonl(self._alarms.path)]
@@ -37,6 +41,8 @@ class RunLog:
 
     def metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log what a step, or the evaluation after it, came to; say what is alarming in it."""
+        if not self._writes:
+            return
         self._metrics.append(step, metrics)
         for alarm in self._watch.look(step, metrics):
             self._alarms.append(step, alarm.row())
@@ -44,4 +50,6 @@ class RunLog:
 
     def timing(self, step: int, seconds: Mapping[str, float]) -> None:
         """Log the seconds of the parts of a step, and tokens a second."""
+        if not self._writes:
+            return
         self._timing.append(step, seconds)

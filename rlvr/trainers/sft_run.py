@@ -10,12 +10,14 @@ import torch
 
 from rlvr.batch import Batch, Example
 from rlvr.config import Component
+from rlvr.distributed import ALONE, World
 from rlvr.errors import ConfigError
 from rlvr.evals.intervals import student_interval
 from rlvr.forward import score_tokens
 from rlvr.objectives.aggregation import sequence_sums
 from rlvr.objectives.supervised import cross_entropy
 from rlvr.policy import Policy
+from rlvr.sharding import shard
 from rlvr.trainers.components import adapt, initial_policy, load_component
 from rlvr.trainers.config import SupervisedConfig
 from rlvr.trainers.given_data import load_demonstrations, split_held_out
@@ -34,14 +36,14 @@ from rlvr.trainers.loop import Metrics, fit
 from rlvr.trainers.supervised import Demonstration, SupervisedLearner, worked_solution
 
 
-def prepare_sft(config: SupervisedConfig) -> Callable[[Path, bool], None]:
+def prepare_sft(config: SupervisedConfig, world: World = ALONE) -> Callable[[Path, bool], None]:
     """Load everything that the run needs.
 
     Raises:
         UserError: something that it names cannot be loaded or used.
     """
     train, held_out = load_sides(config)
-    policy = initial_policy(config)
+    policy = initial_policy(config, world=world)
     limit = sequence_limit(config, policy)
 
     def why_not(row: Demonstration) -> str | None:
@@ -54,6 +56,7 @@ def prepare_sft(config: SupervisedConfig) -> Callable[[Path, bool], None]:
     ids = [row.id for row in held_out]
 
     adapt(policy, config)
+    shard(policy.model, world)
 
     def job(folder: Path, resume: bool) -> None:
         learner = SupervisedLearner(
@@ -65,9 +68,11 @@ def prepare_sft(config: SupervisedConfig) -> Callable[[Path, bool], None]:
             micro_batch_tokens=config.micro_batch_tokens,
             seed=config.seed,
             measure=lambda step: measure(policy, ids, examples, config.micro_batch_tokens),
+            world=world,
         )
-        last = fit(learner, make_plan(config, folder), resume=resume)
-        announce("policy", folder, result(last))
+        last = fit(learner, make_plan(config, folder), resume=resume, world=world)
+        if world.is_main:
+            announce("policy", folder, result(last))
 
     return job
 

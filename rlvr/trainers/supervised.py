@@ -9,12 +9,14 @@ from typing import Any
 
 from rlvr.adapters import active_dropout
 from rlvr.batch import Batch
+from rlvr.distributed import ALONE, World
 from rlvr.errors import DataError
 from rlvr.forward import score_tokens
 from rlvr.objectives.aggregation import aggregate
 from rlvr.objectives.supervised import cross_entropy
 from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
+from rlvr.sharing import parts_here
 from rlvr.trainers.config import OptimizerConfig
 from rlvr.trainers.given_run import encode_example
 from rlvr.trainers.loop import Clock, Metrics
@@ -44,6 +46,7 @@ class SupervisedLearner:
         micro_batch_tokens: tokens in one forward pass.
         seed: of the order, and of LoRA's dropout.
         measure: `measure(step)` gives the metrics of an evaluation.
+        world: the processes, which share the demonstrations of every step.
     """
 
     def __init__(
@@ -57,11 +60,13 @@ class SupervisedLearner:
         micro_batch_tokens: int,
         seed: int,
         measure: Callable[[int], Metrics],
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.policy = policy
         self.stream: Stream[Demonstration] = Stream(demonstrations, derive_seed(seed, "sft"))
         self.batch_size = batch_size
-        self.optim = Optimizer(policy.model, optimizer, steps)
+        self.optim = Optimizer(policy.model, optimizer, steps, world)
         self.optimizer = self.optim.inner
         self.micro_batch_tokens = micro_batch_tokens
         self.seed = seed
@@ -77,20 +82,22 @@ class SupervisedLearner:
                 [encode_example(tokenizer, item.prompt, item.completion) for item in demonstrations]
             )
             totals = batch.totals
-            loss_sum = 0.0
+            here = 0.0
             with active_dropout(self.policy.model, derive_seed(self.seed, "dropout", step)):
-                for micro in batch.micro_batches(self.micro_batch_tokens):
+                for sequences, counts in parts_here(batch, self.micro_batch_tokens, self.world):
+                    micro = batch.select(sequences)
                     scores = score_tokens(self.policy.model, micro, entropy="none")
-                    loss = aggregate(
+                    share = aggregate(
                         cross_entropy(scores.logprobs),
                         scores.sequence_ids,
                         how="token-mean",
                         totals=totals,
                     )
-                    loss.backward()
-                    loss_sum += loss.item()
+                    (share if counts else 0.0 * share).backward()
+                    here += share.item() if counts else 0.0
             norm, rate = self.optim.step()
-        return {"loss": loss_sum, "tokens": totals.tokens, "grad_norm": norm, "lr": rate}
+            loss = self.world.add_up({"loss": here})["loss"]
+        return {"loss": loss, "tokens": totals.tokens, "grad_norm": norm, "lr": rate}
 
     def evaluate(self, step: int) -> Metrics:
         """Whatever the caller measures."""

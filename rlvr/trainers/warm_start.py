@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlvr.config import Component
+from rlvr.distributed import World
 from rlvr.errors import ConfigError
 from rlvr.policy import Policy
-from rlvr.protocols import Environment
+from rlvr.protocols import Environment, Sampler
 from rlvr.rollouts import RoundSettings, roll_out
 from rlvr.seeds import derive_seed
 from rlvr.trainers.collecting import choose_verifier, make_sampler
 from rlvr.trainers.config import PolicyGradientConfig, WarmStartConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
+from rlvr.trainers.shared_sampler import sample_together
 from rlvr.trainers.supervised import Demonstration, SupervisedLearner, worked_solution
 from rlvr.types import Task
 from rlvr.verifiers.pool import verify_many
@@ -57,23 +59,31 @@ class WorkedSolutions(Sequence[Demonstration]):
 def warm_start(
     config: PolicyGradientConfig,
     policy: Policy,
+    sampled: Policy,
     environment: Environment,
     folder: Path,
     *,
     resume: bool,
+    world: World,
 ) -> None:
     """Train `policy` in place on worked solutions, into `folder`.
 
-    The first `check_tasks` training tasks are kept apart to measure pass@1 on.
+    The first `check_tasks` training tasks are kept apart to measure pass@1 on, by sampling from
+    `sampled`: `policy` itself, or a policy that takes over its weights.
     """
     settings = config.warm_start
     assert settings is not None
     tasks = check_tasks(settings, environment)
     checked = [tasks[i] for i in range(settings.check_tasks)]
-    sampler = make_sampler(Component(name="hf"), policy)
+    hf = make_sampler(Component(name="hf"), sampled)
     verifier = choose_verifier(config.verifier, environment)
 
     def measure(step: int) -> Metrics:
+        hf.update_weights(policy.model)
+        metrics: Metrics = sample_together(world, hf, lambda sampler: pass_rate(sampler, step))
+        return metrics
+
+    def pass_rate(sampler: Sampler, step: int) -> Metrics:
         round_settings = RoundSettings(
             group_size=1,
             params=config.sampling.params(),
@@ -102,6 +112,7 @@ def warm_start(
         micro_batch_tokens=config.micro_batch_tokens,
         seed=config.seed,
         measure=measure,
+        world=world,
     )
     plan = Plan(
         name="warm start",
@@ -112,4 +123,4 @@ def warm_start(
         keep=config.checkpoint.keep,
         stop=lambda metrics: metrics.get("eval/pass@1", 0.0) >= settings.stop_at,
     )
-    fit(learner, plan, resume=resume)
+    fit(learner, plan, resume=resume, world=world)

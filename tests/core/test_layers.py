@@ -33,6 +33,7 @@ LAYERS = {
     "tracking": 4,
     "distributed": 4,
     "sharding": 4,
+    "sharing": 4,
     "trainers": 5,
     "evals": 5,
     "api": 6,

@@ -1,0 +1,44 @@
+"""One update is the same for one process and for two, whether they share weights or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torchrun import torchrun
+from update_program import CASES, run
+
+from rlvr.distributed import ALONE
+
+PROGRAM = Path(__file__).with_name("update_program.py")
+
+
+def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The norm of the difference, relative to that of what is expected."""
+    return ((found - expected).norm() / expected.norm().clamp(min=1e-12)).item()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["data_parallel", "fsdp"])
+def test_two_processes_make_the_update_of_one(tmp_path: Path, mode: str) -> None:
+    """`one_sequence`: one of the two has nothing to train on, and takes part all the same."""
+    ended = torchrun(str(PROGRAM), mode, str(tmp_path), limit=200)
+    assert ended.code == 0, ended.output
+    for case in CASES:
+        expected = run(case, ALONE)
+        found = load_file(tmp_path / f"{case}.safetensors")
+        assert found.keys() == expected.keys()
+        # All gradients of a step as one vector, then each alone; they are clipped, so that the
+        # norm over all of them is part of what is compared.
+        steps = sorted({name.split(".")[0] for name in expected if name.endswith(".grad")})
+        for step in steps:
+            names = [n for n in expected if n.endswith(".grad") and n.startswith(f"{step}.")]
+            flat = [torch.cat([side[n].flatten() for n in names]) for side in (found, expected)]
+            assert flat[1].norm().item() == pytest.approx(0.05, rel=1e-3), "clipping is at work"
+            assert difference(*flat) < 1e-6, (case, step)
+        for name in expected:
+            if name.startswith("metric."):
+                value, right = found[name].item(), expected[name].item()
+                assert value == pytest.approx(right, rel=1e-6, abs=1e-7), (case, name)

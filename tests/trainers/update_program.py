@@ -1,0 +1,114 @@
+"""Updates of a tiny policy on a fixed ragged batch, by one process or by several.
+
+    update_program.py MODE FOLDER CASE
+
+writes the gradients (summed, clipped), the metrics and the weights to `FOLDER/CASE.safetensors`.
+Run by the tests of distributed training, in two processes and in one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from rlvr.batch import Batch, Example
+from rlvr.distributed import World, join
+from rlvr.policy import make_policy
+from rlvr.sharding import shard, whole
+from rlvr.trainers.config import PolicyGradientConfig, parse_config
+from rlvr.trainers.policy_update import PolicyUpdate
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "small_micro_batches": {"micro_batch_tokens": 12},
+    "grpo": {"algorithm": "grpo", "micro_batch_tokens": 20},
+    "several_updates": {
+        "objective": {"epochs": 2, "mini_batches": 2, "kl_coefficient": 0.1},
+        "micro_batch_tokens": 12,
+    },
+    "selection": {
+        "objective": {"loss": "clip-cov", "epochs": 2, "entropy_coefficient": 0.01},
+        "micro_batch_tokens": 12,
+    },
+    "one_sequence": {"micro_batch_tokens": 12},
+}
+
+
+def ragged(one: bool) -> Batch:
+    """Uneven lengths, two groups of equal prompts; with `one`, a single trained sequence."""
+    generator = torch.Generator().manual_seed(3)
+    examples = []
+    for i, length in enumerate((1, 9, 3, 5, 2, 17, 4)):
+        ids = torch.randint(2, 15, (length,), generator=generator).tolist()
+        examples.append(
+            Example(
+                prompt_ids=(3, 4, 5) if i < 4 else (7, 8),
+                completion_ids=tuple(ids),
+                sampler_logprobs=(-2.5,) * length,
+                advantage=(-1.0) ** i * (i + 1) / 3,
+                trained=i == 1 if one else i != 3,
+            )
+        )
+    return Batch.pack(examples)
+
+
+def run(case: str, world: World) -> dict[str, torch.Tensor]:
+    """The gradients of each optimiser step, the weights at the end, and the metrics."""
+    mapping = {
+        "algorithm": "dapo",
+        "policy": "new",
+        "output": "nowhere",
+        "environment": "arithmetic",
+        "steps": 2,
+        "sampling": {"max_new_tokens": 32},
+        "optimizer": {"lr": 1e-3, "max_grad_norm": 0.05},
+        **CASES[case],
+    }
+    config = parse_config(mapping, "test")
+    assert isinstance(config, PolicyGradientConfig)
+    shape = {"alphabet": "0123456789+=A:", "hidden_size": 12, "layers": 2, "heads": 2}
+    policy, reference = make_policy(**shape, seed=0), None
+    shard(policy.model, world)
+    if config.objective.kl_coefficient:
+        reference = make_policy(**shape, seed=1)
+        shard(reference.model, world)
+    updating = PolicyUpdate(config, policy=policy, reference=reference, world=world)
+    found: dict[str, torch.Tensor] = {}
+    apply = updating.optim.inner.step
+    parameters = dict(policy.model.named_parameters())
+
+    def remember_and_apply() -> None:
+        number = len(found) // len(parameters)
+        for name, parameter in parameters.items():
+            assert parameter.grad is not None
+            found[f"{number}.{name}.grad"] = whole(parameter.grad).clone()
+        apply()
+
+    updating.optim.inner.step = remember_and_apply  # type: ignore[method-assign]
+    metrics = updating.update(ragged(case == "one_sequence"), step=1)
+    for name, parameter in parameters.items():
+        found[name] = whole(parameter.detach()).clone()
+    for name, value in metrics.items():
+        found[f"metric.{name}"] = torch.tensor(value, dtype=torch.float64)
+    return found
+
+
+def main() -> None:
+    """Run the case that the command line names, or all of them."""
+    mode, folder, names = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+    torch.set_num_threads(1)
+    with join(mode=mode, timeout=60, device="cpu") as world:
+        for case in names or CASES:
+            found = run(case, world)
+            if world.is_main:
+                save_file(found, folder / f"{case}.safetensors")
+    print(json.dumps({"done": True}))
+
+
+if __name__ == "__main__":
+    main()
