@@ -9,11 +9,20 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rlvr.registry import objectives
+
 SETTINGS = {"max_examples": 60, "deadline": None}
 
 # Lengths of the completions of a batch, some of them empty, and a seed for their contents.
 lengths = st.lists(st.integers(0, 7), min_size=1, max_size=6)
 seeds = st.integers(0, 2**31 - 1)
+
+
+def built_in(family: str) -> set[str]:
+    """The names of a family of objectives that this package ships, without the family."""
+    named = {name for name in objectives.names() if name.startswith(f"{family}/")}
+    ours = {name for name in named if str(objectives.get(name).__module__).startswith("rlvr.")}
+    return {name.partition("/")[2] for name in ours}
 
 
 def padded(lengths: list[int], seed: int, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from padded_reference import built_in
 
 from rlvr.errors import ConfigError, UnknownNameError
 from rlvr.objectives.shaping import (
@@ -16,7 +17,6 @@ from rlvr.objectives.shaping import (
     target_length_penalty,
     weighted_rewards,
 )
-from rlvr.registry import objectives
 
 SETTINGS = {"max_examples": 30, "deadline": None}
 
@@ -44,9 +44,7 @@ def test_every_registered_part_changes_rewards_as_its_function_says():
         ),
         "target-length": ({"target": 15, "alpha": 0.1}, [0.5, -0.5, -0.5]),
     }
-    assert {f"shaping/{name}" for name in expected} == {
-        name for name in objectives.names() if name.startswith("shaping/")
-    }
+    assert set(expected) == built_in("shaping")
     for name, (options, values) in expected.items():
         assert shape_rewards(given_, [(name, options)]).tolist() == pytest.approx(values), name
 
