@@ -119,4 +119,4 @@ def _masked(
 
 def _log_of_rest(logprobs: Tensor) -> Tensor:
     """`log(1 - p)` from `log p`, with the digits that `1 - p` loses where p is nearly 1."""
-    return (EPSILON - logprobs.expm1()).log()
+    return (EPSILON - logprobs.expm1().clamp(max=0)).log()

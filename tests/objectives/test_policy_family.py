@@ -58,10 +58,11 @@ def test_wrong_shapes_and_dtypes_are_refused(changes, message):
         tokens_of(**changes)
 
 
-def test_only_the_logprobs_carry_a_gradient():
+@pytest.mark.parametrize("name", ["clip", "gspo-token", "cispo", "dppo-tv", "importance"])
+def test_only_the_logprobs_carry_a_gradient(name):
     logprobs = torch.randn(5, dtype=torch.float64, requires_grad=True)
     tokens = tokens_of(5, logprobs=logprobs, old_logprobs=logprobs, advantages=logprobs * 1.0)
-    loss, _ = policy_loss("clip", tokens)
+    loss, _ = policy_loss(name, tokens)
     loss.sum().backward()
     assert torch.allclose(logprobs.grad, -logprobs.detach())  # ratio 1: minus the advantage
 

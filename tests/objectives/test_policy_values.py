@@ -93,6 +93,11 @@ def test_vespo_weighs_by_the_product_of_the_sequence():
     assert gradient == pytest.approx([-positive, -positive, negative])
 
 
+def test_vespo_bounds_each_log_ratio_before_it_sums_them():
+    _, gradient, _ = run("vespo", [math.exp(25), math.exp(-20)], [1.0, 1.0])
+    assert gradient == pytest.approx([-1, -1])  # 20 - 20, not 25 - 20
+
+
 def test_dppo_tv_masks_by_the_difference_of_probabilities():
     # From 0.5: 0.55 is within 0.1; 0.75 and 0.35 are not, and only matter on the way out.
     ratios, advantages = [1.1, 1.5, 1.5, 0.7, 0.7], [1.0, 1.0, -1.0, -1.0, 1.0]
@@ -128,6 +133,19 @@ def test_dppo_kl_keeps_its_digits_where_a_token_is_nearly_certain():
     # 1e-3 log(1e-3 / 1e-9) - 1e-3 is 0.0128 nats (0.0105 with the epsilon); both round to p = 1.
     assert float(policy_loss("dppo-kl", tokens, clip_high=0.009)[1]["clipped_high"]) == 1
     assert float(policy_loss("dppo-kl", tokens, clip_high=0.02)[1]["clipped_high"]) == 0
+
+
+def test_dppo_kl_takes_a_logprob_that_rounding_lifted_above_zero_for_certainty():
+    new, old = torch.tensor([2e-7]).requires_grad_(), torch.tensor([-1e-3])
+    for logprobs, previous in [(new, old), (old.requires_grad_(), new)]:
+        tokens = PolicyTokens(
+            logprobs=logprobs,
+            old_logprobs=previous,
+            advantages=torch.sign(logprobs.detach() - previous.detach()),
+            sequence_ids=torch.zeros(1, dtype=torch.int64),
+        )
+        _, sums = policy_loss("dppo-kl", tokens, clip_low=0.05, clip_high=0.05)
+        assert float(sums["clipped_low"] + sums["clipped_high"]) == 0  # 0.0105 nats at most
 
 
 def test_reinforce_and_importance():
