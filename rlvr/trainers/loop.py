@@ -11,7 +11,9 @@ so that the metrics equal those of a run that was never stopped.
 
 from __future__ import annotations
 
+import math
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +24,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from rlvr.checkpoints import load_checkpoint, newest_whole, save_checkpoint
+from rlvr.checkpoints import checkpoints, load_checkpoint, newest_whole, save_checkpoint
 from rlvr.distributed import ALONE, World
 from rlvr.errors import UserError
 from rlvr.files import sync
@@ -157,7 +159,7 @@ def fit(learner: Learner, plan: Plan, *, resume: bool, world: World = ALONE) -> 
         )
     plan.folder.mkdir(parents=True, exist_ok=True)
     done, last = _restore(learner, plan.folder, world)
-    world.on_main(lambda: _forget_evaluations(plan.folder, done))
+    world.on_main(lambda: _forget_later(plan.folder, done))
     log.rewind(done)
     if done < 0:
         done = 0
@@ -190,24 +192,32 @@ def _restore(learner: Learner, folder: Path, world: World) -> tuple[int, Metrics
     """The step that the newest whole checkpoint was made after (-1: there is none)."""
     found = world.on_main(lambda: _name_of(newest_whole(folder / "checkpoints")))
     if found is None:
+        if checkpoints(folder / "checkpoints") and world.is_main:
+            print(f"warning: no checkpoint in {folder} is whole: it begins anew", file=sys.stderr)
         return -1, {}
     newest = folder / "checkpoints" / found
     saved = load_checkpoint(newest, policy=learner.policy, optimizer=learner.optimizer, world=world)
     if isinstance(learner, KeepsFiles):
         learner.load_files(newest)
     learner.restore(saved["learner"])
-    return saved["step"], saved["evaluation"]
+    evaluation = saved["evaluation"]  # JSON has no NaN
+    return saved["step"], {k: math.nan if v is None else v for k, v in evaluation.items()}
 
 
 def _name_of(path: Path | None) -> str | None:
     return None if path is None else path.name
 
 
-def _forget_evaluations(folder: Path, step: int) -> None:
-    """Remove what was measured on weights that are about to be computed again."""
+def _forget_later(folder: Path, step: int) -> None:
+    """Remove what comes after a step and is about to be made again, and files half written."""
     for path in folder.glob("evals/step_*"):
         if int(path.name.removeprefix("step_")) > step:
             shutil.rmtree(path)
+    for path in folder.glob("rollouts/step_*.parquet"):
+        if int(path.stem.removeprefix("step_")) > step:
+            path.unlink()
+    for path in [*folder.glob(".*.tmp"), *folder.glob("rollouts/.*.tmp")]:
+        path.unlink()
 
 
 def _evaluate(learner: Learner, plan: Plan, step: int, log: RunLog) -> Metrics:

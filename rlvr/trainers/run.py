@@ -5,6 +5,7 @@ Everything that a user can get wrong is looked at (`prepare`) before anything is
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import os
@@ -62,6 +63,7 @@ def run_training(
     Raises:
         UserError: the configuration, the data or the folder is wrong; nothing was written.
         DistributedError: the processes lost each other.
+        CheckpointError: a checkpoint cannot be written.
     """
     config = parse_config(load_mapping(config_path, overrides), str(config_path))
     folder = output_folder(config)
@@ -73,15 +75,16 @@ def run_training(
         make_repeatable(config)
         job = prepare(config, world)
         world.on_main(lambda: str(prepare_folder(folder, "the run")))
-        with sole_owner(folder) if world.is_main else nullcontext():
-            world.on_main(lambda: write_config(folder, config))
+        with sole_owner(folder) if world.is_main else nullcontext(), full_disk_told(folder):
+            world.on_main(lambda: write_config(folder, config, resume=resume))
             job(folder, resume)
             world.barrier()
     return folder
 
 
-def write_config(folder: Path, config: RunConfig) -> None:
-    """Keep what the run was asked to do."""
+def write_config(folder: Path, config: RunConfig, *, resume: bool) -> None:
+    """Keep what the run was asked to do, in a folder that nobody else has taken meanwhile."""
+    check_folder(folder, config, resume=resume)
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_text(folder / "config.yaml", text)
 
@@ -129,6 +132,23 @@ def make_repeatable(config: RunConfig) -> None:
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Turn the system's word that there is no room into one line that says what to do.
+
+    Raises:
+        UserError: something could not be written for want of room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(
+            f"cannot go on writing to {folder}: {error.strerror}: make room, and go on with --resume"
+        ) from error
 
 
 @contextmanager
