@@ -147,7 +147,7 @@ def full_disk_told(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise UserError(
-            f"cannot go on writing to {folder}: {error.strerror}: make room, and go on with --resume"
+            f"cannot go on writing to {folder}: {error.strerror}: make room, then --resume"
         ) from error
 
 
