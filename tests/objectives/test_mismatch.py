@@ -161,12 +161,12 @@ def test_token_truncation_is_importance_weights(seed):
 
 
 def test_stale_sequences_with_a_negative_advantage_are_dropped():
-    sampler = torch.zeros(6)
-    # Mean gaps of 0.5, 0.5 and 0.1; advantages -1, 1 and -1.
-    policy = torch.tensor([-1.0, 0.0, -0.5, -0.5, -0.1, -0.1])
-    advantages = torch.tensor([-1.0, -1.0, 1.0, 1.0, -1.0, -1.0])
-    ids = torch.tensor([0, 0, 1, 1, 2, 2])
+    sampler = torch.zeros(7)
+    # Mean gaps of 0.5, 0.5, 0.1 and 9; advantages -1, 1, -1 and 0.
+    policy = torch.tensor([-1.0, 0.0, -0.5, -0.5, -0.1, -0.1, -9.0])
+    advantages = torch.tensor([-1.0, -1.0, 1.0, 1.0, -1.0, -1.0, 0.0])
+    ids = torch.tensor([0, 0, 1, 1, 2, 2, 3])
     keep = on_policy_sequences(policy, sampler, advantages, ids, threshold=0.2)
-    assert keep.tolist() == [False, False, True, True, True, True]
+    assert keep.tolist() == [False, False, True, True, True, True, True]
     with pytest.raises(ValueError, match="threshold is 0"):
         on_policy_sequences(policy, sampler, advantages, ids, threshold=0)
