@@ -6,8 +6,8 @@ padded here; where a model needs padding, the forward pass does it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -55,6 +55,7 @@ class Batch:
         sampler_logprobs: `[T]` float32, 0 outside the completions.
         old_logprobs: `[T]` float32, of the policy before the first update on this batch, 0 outside
             the loss mask; `None` where that is the policy as it is now.
+        columns: further `[T]` tensors by name, such as a critic's values.
     """
 
     input_ids: Tensor
@@ -63,6 +64,7 @@ class Batch:
     advantages: Tensor
     sampler_logprobs: Tensor
     old_logprobs: Tensor | None = None
+    columns: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def pack(cls, examples: Sequence[Example]) -> Batch:
@@ -127,6 +129,7 @@ class Batch:
             advantages=self.advantages[index],
             sampler_logprobs=self.sampler_logprobs[index],
             old_logprobs=None if self.old_logprobs is None else self.old_logprobs[index],
+            columns={name: column[index] for name, column in self.columns.items()},
         )
 
     def positions(self, sequences: Sequence[int]) -> Tensor:

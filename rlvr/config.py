@@ -115,11 +115,18 @@ def build(section: type[S], mapping: Mapping[str, Any], where: str) -> S:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `over` laid on it, section by section; a list or a scalar replaces."""
+    """`base` with `over` laid on it, section by section; a list or a scalar replaces.
+
+    A component of another name replaces too: its options are not those of the first.
+    """
     merged = dict(base)
     for key, value in over.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
-            merged[key] = merge(merged[key], value)
+        below = merged.get(key)
+        if isinstance(below, str) and isinstance(value, Mapping) and "name" not in value:
+            below = {"name": below}
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            renamed = "name" in below and value.get("name", below["name"]) != below["name"]
+            merged[key] = dict(value) if renamed else merge(below, value)
         else:
             merged[key] = value
     return merged

@@ -88,6 +88,21 @@ def score_tokens(
     return TokenScores(logprobs, entropies, batch.sequence_ids[batch.loss_mask].to(device))
 
 
+def score_values(
+    model: PreTrainedModel, batch: Batch, *, compute_dtype: torch.dtype | None = None
+) -> Tensor:
+    """What a critic says of the state before each trained token, `[N]` float32 in packed order.
+
+    Args:
+        model: a causal model whose head has one output; gradients flow unless switched off.
+        batch: `S` sequences, `N` trained tokens, at least one.
+        compute_dtype: as for `score_tokens`.
+    """
+    with _computing_in(compute_dtype, next(model.parameters()).device):
+        run = _run_packed if ability_of(model, compute_dtype).packed else _run_padded
+        return run(model, batch, None, 1.0, "none")[0]
+
+
 Scored = tuple[Tensor, Tensor | None]
 
 
@@ -164,6 +179,8 @@ def _run(
 ) -> Scored:
     if projection is None:
         logits = model(**inputs).logits[where]
+        if logits.shape[-1] == 1:  # of a critic: a value
+            return logits.squeeze(-1).float(), None
         if entropy == "none":
             return token_logprobs(logits, targets, temperature), None
         return token_logprobs_and_entropy(logits, targets, temperature)
@@ -283,7 +300,7 @@ def _try_out(model: PreTrainedModel, dtype: torch.dtype) -> Ability:
             with contextlib.suppress(NotPackable):
                 packed = agrees(True, projection)
     name = type(inner).__name__
-    if projection is None:
+    if projection is None and not _is_critic(inner):
         warnings.warn(
             f"{name}: the logits are made, since its head is not understood", stacklevel=4
         )
@@ -297,7 +314,7 @@ def _try_out(model: PreTrainedModel, dtype: torch.dtype) -> Ability:
 def _known_projection(model: PreTrainedModel) -> Projection | None:
     """What the configuration says is done to the output of the head; `_try_out` checks it."""
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
+    if type(head) is not nn.Linear or _is_critic(model):
         return None
     config = model.config.get_text_config()
     scale = 1.0
@@ -309,3 +326,8 @@ def _known_projection(model: PreTrainedModel) -> Projection | None:
     if isinstance(scaling, float | int):
         scale = 1.0 / float(scaling)
     return Projection(scale=scale, softcap=getattr(config, "final_logit_softcapping", None))
+
+
+def _is_critic(model: PreTrainedModel) -> bool:
+    """Whether the head has one output, which is then a value and not a logit."""
+    return getattr(model.get_output_embeddings(), "out_features", None) == 1

@@ -64,10 +64,10 @@ class Registry(Generic[T]):
             UnknownNameError: nothing has that name; the message gives the nearest ones.
             UserError: a local file or an installed plug-in could not be imported.
         """
-        if ".py:" in name:
-            return self._from_file(name)
         if name in self._factories:
             return self._factories[name]
+        if ".py:" in name:
+            return self._from_file(name)
         if name in self._builtins:
             loaded: T = _import_attribute(self._builtins[name])
             return self.register(name, self._factories.get(name, loaded))

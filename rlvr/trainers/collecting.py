@@ -154,7 +154,7 @@ def _with_task(group: RolloutGroup, task: Task) -> RolloutGroup:
 
 
 def within_bound(
-    collected: Collected, settings: RolloutConfig, step: int
+    collected: Collected, settings: RolloutConfig, step: int, *, say: bool = True
 ) -> tuple[list[RolloutGroup], Metrics]:
     """The groups to train on, after what was chosen for a batch that could not be filled.
 
@@ -180,7 +180,8 @@ def within_bound(
         does = "the update is skipped"
     else:
         does = "trains on those"
-    print(f"warning: {found}; {does} (rollout.at_bound)", file=sys.stderr, flush=True)
+    if say:
+        print(f"warning: {found}; {does} (rollout.at_bound)", file=sys.stderr, flush=True)
     return ([] if settings.at_bound == "skip" else collected.groups), metrics
 
 

@@ -40,9 +40,12 @@ class ObjectiveConfig(Section):
     """Bound on the loss of negative advantages (`c` > 1), for a loss that has it; off where not
     given."""
     advantage: Component = Component(name="group")
-    """A registered `advantage/<name>` with its options, or `gae` (needs `critic`)."""
+    """A registered `advantage/<name>` with its options, or one of each token: `gae` (needs
+    `critic`), `returns`."""
     scale: Literal["group", "batch", "none"] | None = None
     """What group advantages are divided by, for an estimator that asks; its own where not given."""
+    whiten: bool = True
+    """Normalise the advantages of tokens (`gae`, `returns`) over the batch."""
     aggregation: str = "seq-mean-token-mean"
     """A registered `aggregation/<name>`: token-mean, token-sum, seq-mean-token-mean,
     seq-mean-token-sum, seq-mean-token-sum-norm."""
@@ -53,10 +56,13 @@ class ObjectiveConfig(Section):
     """Whether sequences that are left out of the loss count in sequence means (TRL: yes)."""
     kl_coefficient: float = Field(0.0, ge=0.0)
     """Of the divergence from the reference, per nat; 0 needs no reference model."""
-    kl_estimator: str = "k3"
-    """A registered `kl/<name>`."""
+    kl_estimator: Component = Component(name="k3")
+    """A registered `kl/<name>` with its options."""
     kl_in: Literal["loss", "reward"] = "loss"
     """A term of the loss, or a penalty on the reward of each token (then k1 is usual)."""
+    kl_ratio: bool = False
+    """In the loss: multiply the estimate by the probability ratio, which makes its gradient
+    unbiased."""
     kl_target: PositiveFloat | None = None
     """Adapts the coefficient so that the divergence of a completion stays near this many nats."""
     kl_horizon: PositiveInt = 10_000
@@ -106,14 +112,8 @@ class RewardShapingConfig(Section):
 class CriticConfig(Section):
     """A value model: the policy's body with a scalar head, trained beside it."""
 
-    gamma: float = Field(1.0, gt=0.0, le=1.0)
-    """Discount a token."""
-    lam: float = Field(0.95, ge=0.0, le=1.0)
-    """Lambda of GAE: 1 has no bias from the critic, 0 the least variance."""
     value_clip: PositiveFloat | None = 0.2
     """How far a value may move from its old one before its gradient is cut; `null` is no bound."""
-    whiten: bool = True
-    """Normalise the advantages of a batch to mean 0 and spread 1."""
     warmup_steps: int = Field(0, ge=0)
     """Training steps in which the critic alone learns."""
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-5)

@@ -1,8 +1,7 @@
-"""From graded groups to a batch: pack the tokens, shape the rewards, compare them in groups."""
+"""From graded groups to a batch: pack the tokens, and shape the rewards."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,9 @@ from torch import Tensor
 
 from rlvr.batch import Batch, Example
 from rlvr.errors import ConfigError, nearest
-from rlvr.objectives.advantages import estimate_advantages
 from rlvr.objectives.groups import RewardGroups
 from rlvr.objectives.shaping import ShapedRollouts, shape_rewards, soft_overlong_penalty
 from rlvr.trainers.config import PolicyGradientConfig
-from rlvr.trainers.loop import Metrics
-from rlvr.trainers.objective import Part
 from rlvr.trainers.rollout_metrics import is_cut_short
 from rlvr.types import Rollout, RolloutGroup
 
@@ -37,11 +33,6 @@ class Experience:
     batch: Batch
     rewards: RewardGroups
     replayed: Tensor
-
-    def with_advantages(self, advantages: Tensor) -> Batch:
-        """The batch in which every trained token of a sequence has its `[S]` advantage."""
-        per_token = advantages[self.batch.sequence_ids] * self.batch.loss_mask
-        return dataclasses.replace(self.batch, advantages=per_token)
 
 
 def pack(
@@ -73,26 +64,6 @@ def pack(
         parts=reward_parts(rollouts, config) if config.reward.weights else None,
     )
     return Experience(batch=batch, rewards=rewards, replayed=group_ids >= len(groups))
-
-
-def compare(experience: Experience, advantage: Part) -> tuple[Batch, Metrics]:
-    """The batch with the advantages of its sequences, and their spread."""
-    rewards = experience.rewards
-    advantages = estimate_advantages(advantage.name, rewards, **advantage.options)
-    batch = experience.with_advantages(advantages)
-    return batch, {
-        "reward/shaped_mean": rewards.rewards.mean().item(),
-        **spread(advantages),
-    }
-
-
-def spread(advantages: Tensor) -> Metrics:
-    """What the log says of advantages, of sequences or of tokens."""
-    return {
-        "advantage/std": advantages.std(correction=0).item(),
-        "advantage/min": advantages.min().item(),
-        "advantage/max": advantages.max().item(),
-    }
 
 
 def shaped_rewards(

@@ -7,17 +7,35 @@ are handed to a function that takes them, and refused for one that does not.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from rlvr.config import Component
-from rlvr.errors import ConfigError, UserError
+from rlvr.errors import ConfigError
+from rlvr.objectives.kl import kl_estimate
+from rlvr.objectives.policy import PolicyTokens, policy_loss
+from rlvr.objectives.token_selection import select_tokens
 from rlvr.registry import check_options, objectives
 from rlvr.trainers.config import ObjectiveConfig, PolicyGradientConfig
 
 GAE = "gae"
-"""The advantage that needs a critic: estimated for each token, not for a rollout."""
+"""The advantage that needs a critic."""
+COMPARES = {
+    "gdpo",
+    "gpg",
+    "group",
+    "leave-one-out",
+    "max-gap",
+    "maxrl",
+    "opo",
+    "pass-at-k",
+    "pass-at-k-group",
+    "reinforce++-baseline",
+}
+"""Advantages that compare the rollouts of one task."""
 OLD_NAMES = {"leave_one_out": "leave-one-out"}
 OWN_SELECTION = {"clip-cov": "clip-cov", "kl-cov": "kl-cov"}
 """Losses that treat tokens apart which a selection over the whole batch has marked."""
@@ -37,7 +55,8 @@ class Objective:
 
     Attributes:
         loss: of the family `policy/`.
-        advantage: of the family `advantage/`; `gae` is none of it.
+        advantage: of the family `advantage/`, or of `token-advantage/`.
+        is_per_token: which of the two.
         selection: of the family `token-selection/`; `None` where every token counts.
         selects_for_loss: whether the loss itself reads the selection; else it keeps only what is
             selected.
@@ -45,6 +64,7 @@ class Objective:
 
     loss: Part
     advantage: Part
+    is_per_token: bool
     selection: Part | None
     selects_for_loss: bool
 
@@ -61,14 +81,13 @@ def resolve(settings: ObjectiveConfig) -> Objective:
         "dual_clip": settings.dual_clip,
     }
     loss = part_of("policy", settings.loss, clips, takes=1)
-    if settings.advantage.name == GAE:
-        if settings.scale is not None:
-            raise ConfigError("objective.scale is set, which advantage 'gae' has not")
-        advantage = Part(GAE, settings.advantage.options)
-    else:
-        advantage = part_of("advantage", settings.advantage, {"scale": settings.scale}, takes=1)
-    chosen = settings.token_selection
+    per_token = f"token-advantage/{settings.advantage.name}" in objectives.names()
+    family, takes = ("token-advantage", 2) if per_token else ("advantage", 1)
+    advantage = part_of(
+        family, settings.advantage, {"scale": settings.scale}, takes=takes, given=("values",)
+    )
     own = OWN_SELECTION.get(loss.name)
+    chosen = settings.token_selection
     if own is not None:
         if chosen is not None and chosen.name != own:
             raise ConfigError(
@@ -76,13 +95,22 @@ def resolve(settings: ObjectiveConfig) -> Objective:
                 f"({own!r}), whose options may stand there"
             )
         chosen = chosen or Component(name=own)
-    selection = None if chosen is None else part_of("token-selection", chosen, {}, takes=2)
-    _known("kl", settings.kl_estimator)
+    selection = None
+    if chosen is not None:
+        selection = part_of("token-selection", chosen, {}, takes=1, given=("seed",))
+    part_of("kl", settings.kl_estimator, {}, takes=2)
     _known("aggregation", settings.aggregation)
-    return Objective(loss, advantage, selection, own is not None)
+    return Objective(loss, advantage, per_token, selection, own is not None)
 
 
-def part_of(family: str, component: Component, shared: Mapping[str, Any], *, takes: int) -> Part:
+def part_of(
+    family: str,
+    component: Component,
+    shared: Mapping[str, Any],
+    *,
+    takes: int,
+    given: Sequence[str] = (),
+) -> Part:
     """A component's function, and its options with the shared keys that were set.
 
     Args:
@@ -90,13 +118,15 @@ def part_of(family: str, component: Component, shared: Mapping[str, Any], *, tak
         component: a name in the family, or `file.py:function`, with options.
         shared: keys that stand beside the component; `None` is not set.
         takes: how many leading parameters are not options.
+        given: further parameters that are not.
 
     Raises:
         UserError: nothing has that name, an option is unknown, or a shared key does not apply.
     """
     name = OLD_NAMES.get(component.name, component.name)
     function = _known(family, name)
-    parameters = list(inspect.signature(function).parameters)[takes:]
+    parameters = list(inspect.signature(function).parameters)
+    inputs = [*parameters[:takes], *(key for key in given if key in parameters)]
     options = dict(component.options)
     for key, value in shared.items():
         if value is None or key in options:
@@ -106,8 +136,10 @@ def part_of(family: str, component: Component, shared: Mapping[str, Any], *, tak
                 f"objective.{key} is {value!r}, which {family} {name!r} has not: set it to null"
             )
         options[key] = value
-    given = dict.fromkeys(list(inspect.signature(function).parameters)[:takes])
-    check_options(function, {**given, **options}, f"{family} {name!r}")
+    for key in options:
+        if key in inputs:
+            raise ConfigError(f"{family} {name!r} has no option {key!r}: the trainer gives it that")
+    check_options(function, {**dict.fromkeys(inputs), **options}, f"{family} {name!r}")
     return Part(name, options)
 
 
@@ -127,26 +159,80 @@ def check(config: PolicyGradientConfig) -> Objective:
     Raises:
         UserError: one line that names the key and the fix.
     """
-    objective = resolve(config.objective)
-    needs_critic = objective.advantage.name == GAE
-    if needs_critic and config.critic is None:
-        raise ConfigError("objective.advantage is 'gae': set critic={} (a value model) as well")
-    if config.critic is not None and not needs_critic:
+    settings, name = config.objective, config.objective.advantage.name
+    objective = resolve(settings)
+    if name == GAE and config.critic is None:
+        raise ConfigError("objective.advantage is 'gae': it needs a value model, set critic={}")
+    if name != GAE and config.critic is not None:
         raise ConfigError(
-            f"critic is set, but objective.advantage {objective.advantage.name!r} does not use "
-            "one: set objective.advantage=gae, or critic=null"
+            f"critic is set, but objective.advantage {name!r} uses none: set "
+            "objective.advantage=gae, or critic=null"
         )
-    if config.objective.kl_coefficient == 0 and config.reference.update != "fixed":
+    if name == "gdpo" and not config.reward.weights:
+        raise ConfigError("advantage 'gdpo' normalises several rewards: name them, reward.weights")
+    if objective.advantage.name in COMPARES and config.rollout.group_size < 2:
         raise ConfigError(
-            "reference.update is set, but objective.kl_coefficient is 0: no reference"
+            f"rollout.group_size is 1: advantage {name!r} compares the rollouts of a task, "
+            "so that it would be 0 for all: expected 2 or more"
+        )
+    k = objective.advantage.options.get("k")
+    if isinstance(k, int) and k >= config.rollout.group_size:
+        raise ConfigError(
+            f"advantage {name!r} has k={k}: expected below rollout.group_size "
+            f"({config.rollout.group_size}), or all rollouts of a task are worth the same"
         )
     for shaping in config.reward.shaping:
         part_of("shaping", shaping, {}, takes=1)
-    if objective.advantage.name == "gdpo" and not config.reward.weights:
-        raise ConfigError(
-            "advantage 'gdpo' normalises several rewards: name them in reward.weights"
-        )
+    check_reference(config)
+    try_out(objective, settings)
     return objective
 
 
-__all__ = ["GAE", "Objective", "Part", "UserError", "check", "part_of", "resolve"]
+def check_reference(config: PolicyGradientConfig) -> None:
+    """Refuse settings of a reference model that there is none of, or that cannot be followed.
+
+    Raises:
+        ConfigError: one line that names the key and the fix.
+    """
+    settings = config.objective
+    if settings.kl_coefficient == 0:
+        for key, is_set in (
+            ("reference.update", config.reference.update != "fixed"),
+            ("objective.kl_target", settings.kl_target is not None),
+        ):
+            if is_set:
+                raise ConfigError(f"{key} is set, but objective.kl_coefficient is 0: no reference")
+    if settings.kl_in == "reward" and settings.advantage.name == "gdpo":
+        raise ConfigError("objective.kl_in is 'reward': gdpo reads reward.weights alone; use loss")
+    rollouts = config.rollout.tasks_per_step * config.rollout.group_size
+    if settings.kl_target is not None and rollouts >= 5 * settings.kl_horizon:
+        raise ConfigError(
+            f"objective.kl_horizon is {settings.kl_horizon}: expected more than a fifth of the "
+            f"rollouts of a step ({rollouts})"
+        )
+
+
+def try_out(objective: Objective, settings: ObjectiveConfig) -> None:
+    """Call the loss and the KL estimator once on two tokens, so that a wrong bound is seen early.
+
+    Raises:
+        ConfigError: an option is out of its range.
+    """
+    zeros = torch.zeros(2)
+    tokens = PolicyTokens(
+        logprobs=zeros,
+        old_logprobs=zeros,
+        advantages=zeros,
+        sequence_ids=torch.zeros(2, dtype=torch.int64),
+        entropy=zeros,
+        sampler_logprobs=zeros,
+        selected=torch.zeros(2, dtype=torch.bool) if objective.selects_for_loss else None,
+    )
+    estimator = settings.kl_estimator
+    try:
+        policy_loss(objective.loss.name, tokens, **objective.loss.options)
+        if objective.selection is not None:
+            select_tokens(objective.selection.name, tokens, seed=0, **objective.selection.options)
+        kl_estimate(zeros, zeros, estimator.name, **estimator.options)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"objective: {error}") from error

@@ -28,7 +28,7 @@ from rlvr.rollouts import Collected, is_informative
 from rlvr.seeds import derive_seed
 from rlvr.trainers.collecting import RolloutSource, within_bound
 from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
-from rlvr.trainers.experience import compare, pack
+from rlvr.trainers.experience import pack
 from rlvr.trainers.in_flight import load_batches, save_batches
 from rlvr.trainers.loop import Clock, Metrics
 from rlvr.trainers.pipeline import Pipeline
@@ -122,7 +122,7 @@ class PolicyGradientLearner:
         """Take one batch of rollouts and learn from it."""
         with self.clock.part("collect"):
             collected = self.pipeline.take(step)
-        groups, bound = within_bound(collected, self.config.rollout, step)
+        groups, bound = within_bound(collected, self.config.rollout, step, say=self.world.is_main)
         metrics = rollout_metrics(collected) | staleness(collected, self.optim.updates) | bound
         metrics |= self.sync_metrics(collected)
         if groups:
@@ -138,13 +138,14 @@ class PolicyGradientLearner:
         if self.replay is not None:
             replayed = self.replay.draw(step, self.optim.updates, groups)
         experience = pack(groups, self.config, replayed)
-        batch, metrics = compare(experience, self.updating.objective.advantage)
+        with self.clock.part("update"):
+            scored = self.updating.scorer.complete(experience.batch, experience.replayed)
+            compared = self.updating.compare(dataclasses.replace(experience, batch=scored))
+            self.world.check_equal("the batch", fingerprint(compared.batch))
+            metrics = compared.metrics | self.updating.update(compared.batch, step)
+        self.clock.count("update", len(scored.input_ids) * self.config.objective.epochs)
         if self.replay is not None:
             metrics["sampling/replayed"] = float(len(replayed))
-        self.world.check_equal("the batch", fingerprint(batch))
-        with self.clock.part("update"):
-            metrics |= self.updating.update(batch, step, experience.replayed)
-        self.clock.count("update", len(batch.input_ids) * self.config.objective.epochs)
         if self.reference is not None:
             self.reference.follow(self.policy, step)
         return metrics
@@ -229,13 +230,15 @@ class PolicyGradientLearner:
             save_batches(folder, batches)
             if self.replay is not None:
                 self.replay.save(folder)
+            if self.updating.critic is not None:
+                self.updating.critic.save(folder)
         if self.reference is not None:
             self.reference.save(folder)
 
     def load_files(self, folder: Path) -> None:
         """The inverse of `save_files`."""
         self.pipeline.restore(load_batches(folder))
-        for part in (self.replay, self.reference):
+        for part in (self.replay, self.reference, self.updating.critic):
             if part is not None:
                 part.load(folder)
 

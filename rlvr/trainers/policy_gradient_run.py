@@ -44,6 +44,10 @@ def prepare_policy_gradient(
             "rollout.max_staleness does not work with distributed.mode=fsdp: set it to 0, or use "
             "distributed.mode=data_parallel"
         )
+    if config.critic is not None and world.sharded:
+        raise ConfigError(
+            "critic does not work with distributed.mode=fsdp: use distributed.mode=data_parallel"
+        )
     policy = initial_policy(config, world=world)
     sampled = sampling_policy(policy, world, own=ahead)
     sampler = make_sampler(config.sampler, sampled)

@@ -14,24 +14,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlvr.adapters import without_lora
 from rlvr.batch import Batch
 from rlvr.distributed import ALONE, World
-from rlvr.forward import TokenScores, score_tokens
+from rlvr.forward import TokenScores
 from rlvr.objectives.aggregation import Totals, aggregate
-from rlvr.objectives.kl import kl_estimate
+from rlvr.objectives.kl import adapted_kl_coefficient, kl_estimate
+from rlvr.objectives.mismatch import MismatchSums, mismatch_weights
 from rlvr.objectives.policy import PolicyTokens, policy_loss
 from rlvr.objectives.token_selection import keep_only, select_tokens
 from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
 from rlvr.sharing import parts_here
+from rlvr.trainers.comparing import Comparison, compare
 from rlvr.trainers.config import PolicyGradientConfig
+from rlvr.trainers.critic import Critic
+from rlvr.trainers.experience import Experience
 from rlvr.trainers.loop import Metrics
 from rlvr.trainers.objective import resolve
 from rlvr.trainers.optimization import Optimizer, mean
+from rlvr.trainers.scoring import REFERENCE, RETURNS, VALUES, Scorer
 
 Sums = dict[str, Tensor]
 """Sums over tokens by the metric's name: 0-D float64, detached."""
+
+LEVELS = {
+    "off": "token",
+    "token": "token",
+    "sequence": "sequence-product",
+    "geometric": "sequence-geometric",
+}
 
 
 class PolicyUpdate:
@@ -55,88 +66,79 @@ class PolicyUpdate:
         self.config = config
         self.world = world
         self.policy = policy
-        self.reference = reference
         self.objective = resolve(config.objective)
         self.kl_coefficient = config.objective.kl_coefficient
         updates = config.steps * config.objective.epochs * config.objective.mini_batches
         self.optim = Optimizer(policy.model, config.optimizer, updates, world)
+        self.critic: Critic | None = None
+        if config.critic is not None:
+            self.critic = Critic(policy.model, config.critic, updates, world)
+        self.scorer = Scorer(
+            config, policy=policy, reference=reference, critic=self.critic, world=world
+        )
 
-    def update(self, batch: Batch, step: int, replayed: Tensor | None = None) -> Metrics:
-        """Several epochs of mini-batches over one batch of rollouts.
+    def compare(self, experience: Experience) -> Comparison:
+        """Give every trained token of a scored batch its advantage."""
+        return compare(experience, self.config.objective, self.objective, self.kl_coefficient)
+
+    def update(self, batch: Batch, step: int) -> Metrics:
+        """Several epochs of mini-batches over one batch of rollouts with their advantages.
 
         Args:
-            batch: the rollouts with their advantages.
+            batch: what `Scorer.complete` has not filled in is filled in here.
             step: the training step, which the shuffle depends on.
-            replayed: `[S]` bool, the sequences whose old policy is the one that sampled them; none
-                where not given.
         """
         if batch.totals.tokens == 0:
             return {"update/skipped": 1.0}
         settings = self.config.objective
+        batch = self.scorer.complete(batch)
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "shuffle", step))
-        if self.config.rollout.max_staleness and settings.mismatch.level == "off":
-            # An older policy sampled: the ratio is to that one (clipped importance sampling).
-            replayed = torch.ones(len(batch), dtype=torch.bool)
         parts = min(settings.mini_batches, len(batch))
-        batch = self.with_old_logprobs(batch, replayed, several=settings.epochs > 1 or parts > 1)
         rows = [
-            self.update_once(mini, derive_seed(self.config.seed, "select", step, epoch, i))
+            self.update_once(mini, step, derive_seed(self.config.seed, "select", step, epoch, i))
             for epoch in range(settings.epochs)
             for i, mini in enumerate(batch.split(parts, generator))
             if mini.totals.tokens
         ]
-        return {key: mean(row[key] for row in rows) for key in rows[0]}
+        metrics = {key: mean(row[key] for row in rows) for key in rows[0]}
+        if settings.kl_target is not None:
+            metrics["kl/coefficient"] = self.kl_coefficient
+            self.adapt(metrics["kl/reference"], batch.totals)
+        return metrics
 
-    def with_old_logprobs(self, batch: Batch, replayed: Tensor | None, several: bool) -> Batch:
-        """The batch with the logprobs that ratios are taken to, where those are not today's.
+    def adapt(self, token_mean: float, totals: Totals) -> None:
+        """Steer the KL coefficient towards the divergence of a completion that was asked for."""
+        settings = self.config.objective
+        assert settings.kl_target is not None
+        self.kl_coefficient = adapted_kl_coefficient(
+            self.kl_coefficient,
+            token_mean * totals.tokens / totals.sequences,
+            target=settings.kl_target,
+            horizon=settings.kl_horizon,
+            samples=totals.sequences,
+        )
 
-        They are the policy's own before the first of several updates; for replayed sequences, the
-        sampler's.
-        """
-        if replayed is None or not bool(replayed.any()):
-            return self.scored(batch) if several else batch
-        from_sampler = replayed[batch.sequence_ids] & batch.loss_mask
-        scored = self.scored(batch).old_logprobs
-        assert scored is not None
-        old = torch.where(from_sampler, batch.sampler_logprobs, scored)
-        return dataclasses.replace(batch, old_logprobs=old)
-
-    @torch.no_grad()
-    def scored(self, batch: Batch) -> Batch:
-        """The batch with the logprobs of the policy as it is now as its old ones."""
-        return dataclasses.replace(batch, old_logprobs=self.score_batch(self.policy, batch)[0])
-
-    @torch.no_grad()
-    def score_batch(self, policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
-        """`[T]` logprobs and entropies of a whole batch, 0 outside the loss mask; no gradient."""
-        logprobs = torch.zeros_like(batch.sampler_logprobs)
-        entropy = torch.zeros_like(batch.sampler_logprobs)
-        for sequences, counts in parts_here(batch, self.config.micro_batch_tokens, self.world):
-            micro = batch.select(sequences)
-            where = batch.positions(sequences)[micro.loss_mask]
-            scores = self.score(policy, micro)
-            if counts:
-                logprobs[where] = scores.logprobs.cpu()
-                entropy[where] = scores.entropy.cpu()
-        return self.world.sum(logprobs), self.world.sum(entropy)
-
-    def update_once(self, mini: Batch, seed: int) -> Metrics:
+    def update_once(self, mini: Batch, step: int, seed: int) -> Metrics:
         """One optimiser step. The loss is that of the whole mini-batch, however it is split."""
         totals = self.totals(mini)
-        selected = self.select(mini, seed)
-        here: Metrics = {}
+        critic_alone = self.config.critic is not None and step <= self.config.critic.warmup_steps
+        selected = None if critic_alone else self.select(mini, seed)
+        tally, unused = Tally(), Tally()
         for sequences, counts in parts_here(mini, self.config.micro_batch_tokens, self.world):
             micro = mini.select(sequences)
-            chosen = None if selected is None else selected[mini.positions(sequences)]
-            loss, counted = self.loss(micro, totals, chosen)
-            (loss if counts else 0.0 * loss).backward()
-            for key, value in counted.items() if counts else ():
-                here[key] = here.get(key, 0.0) + value.item()
-        norm, rate = self.optim.step()
-        sums = self.world.add_up(here)
-        loss_sum = sums.pop("loss")
-        means = {key: value / totals.tokens for key, value in sums.items()}
-        return {"loss": loss_sum, **means, "grad_norm": norm, "lr": rate}
+            counted = tally if counts else unused
+            weight = 1.0 if counts else 0.0
+            if not critic_alone:
+                chosen = None if selected is None else selected[mini.positions(sequences)]
+                (weight * self.loss(micro, totals, chosen, counted)).backward()
+            if self.critic is not None:
+                counted.add(self.learn_values(self.critic, micro, totals, weight))
+        metrics = tally.metrics(totals, self.world)
+        if self.critic is not None:
+            metrics["critic/grad_norm"], metrics["critic/lr"] = self.critic.optim.step()
+        if not critic_alone:
+            metrics["grad_norm"], metrics["lr"] = self.optim.step()
+        return metrics
 
     def totals(self, mini: Batch) -> Totals:
         """What the loss divides by."""
@@ -151,34 +153,40 @@ class PolicyUpdate:
         if part is None:
             return None
         mask = mini.loss_mask
-        logprobs, entropy = self.score_batch(self.policy, mini)
-        old = logprobs if mini.old_logprobs is None else mini.old_logprobs
+        scored = self.scorer.column(mini, self.logprobs_and_entropy, (2,))
+        logprobs, entropy = scored[mask].unbind(-1)
+        old = logprobs if mini.old_logprobs is None else mini.old_logprobs[mask]
         tokens = PolicyTokens(
-            logprobs=logprobs[mask],
-            old_logprobs=old[mask],
+            logprobs=logprobs,
+            old_logprobs=old,
             advantages=mini.advantages[mask],
             sequence_ids=mini.sequence_ids[mask],
-            entropy=entropy[mask],
+            entropy=entropy,
         )
         selected = torch.zeros_like(mask)
         selected[mask] = select_tokens(part.name, tokens, seed=seed, **part.options)
         return selected
 
-    def loss(self, micro: Batch, totals: Totals, selected: Tensor | None) -> tuple[Tensor, Sums]:
-        """A micro-batch's share of the loss, and its sums over tokens for the log."""
+    def logprobs_and_entropy(self, micro: Batch) -> Tensor:
+        """`[N, 2]`, under the policy as it is now."""
+        scores = self.scorer.score(self.policy, micro)
+        return torch.stack([scores.logprobs, scores.entropy], dim=-1)
+
+    def loss(self, micro: Batch, totals: Totals, selected: Tensor | None, tally: Tally) -> Tensor:
+        """A micro-batch's share of the loss; what the log wants of it goes to `tally`."""
         settings = self.config.objective
-        scores = self.score(self.policy, micro)
-        tokens = self.tokens(micro, scores, selected)
+        scores = self.scorer.score(self.policy, micro)
+        chosen = None if selected is None else selected[micro.loss_mask].to(scores.logprobs.device)
+        for_loss = self.objective.selects_for_loss
+        tokens = self.tokens(micro, scores, chosen if for_loss else None)
         name, options = self.objective.loss.name, self.objective.loss.options
         per_token, sums = policy_loss(name, tokens, **options)
-        sums = {f"policy/{key}": value for key, value in sums.items()}
-        if tokens.selected is not None and not self.objective.selects_for_loss:
-            per_token = keep_only(per_token, tokens.selected)
-        if settings.kl_coefficient > 0:
-            reference = self.reference_logprobs(micro)
-            divergence = kl_estimate(scores.logprobs, reference, kind=settings.kl_estimator)
-            per_token = per_token + self.kl_coefficient * divergence
-            sums["kl/reference"] = total(divergence)
+        tally.add({f"policy/{key}": value for key, value in sums.items()})
+        if chosen is not None and not for_loss:
+            per_token = keep_only(per_token, chosen)
+        per_token = self.corrected(per_token, tokens, tally)
+        if REFERENCE in micro.columns and settings.kl_in == "loss":
+            per_token = per_token + self.kl_coefficient * self.divergence(micro, tokens, tally)
         if settings.entropy_coefficient:
             per_token = per_token - settings.entropy_coefficient * scores.entropy
         loss = aggregate(
@@ -188,7 +196,9 @@ class PolicyUpdate:
             totals=totals,
             normaliser=settings.normaliser or self.config.sampling.max_new_tokens,
         )
-        return loss, sums | self.measure(tokens, scores) | {"loss": total(loss)}
+        tally.loss += loss.item()
+        tally.add({"entropy": total(scores.entropy)})
+        return loss
 
     def tokens(self, micro: Batch, scores: TokenScores, selected: Tensor | None) -> PolicyTokens:
         """The trained tokens of a micro-batch, as policy losses take them."""
@@ -203,18 +213,44 @@ class PolicyUpdate:
             sequence_ids=scores.sequence_ids,
             entropy=scores.entropy,
             sampler_logprobs=micro.sampler_logprobs[mask].to(device),
-            selected=None if selected is None else selected[mask].to(device),
+            selected=selected,
         )
 
-    def measure(self, tokens: PolicyTokens, scores: TokenScores) -> Sums:
-        """Entropy, and how far the sampler is from the trainer."""
+    def corrected(self, per_token: Tensor, tokens: PolicyTokens, tally: Tally) -> Tensor:
+        """The loss weighted for a sampler that is not the trainer; how far apart they are."""
+        settings = self.config.objective.mismatch
         assert tokens.sampler_logprobs is not None
-        gap = tokens.old_logprobs - tokens.sampler_logprobs
-        return {
-            "entropy": total(scores.entropy),
-            "sampler_gap/mean": total(gap.abs()),
-            "kl/sampler": total(gap.clamp(max=20.0).expm1() - gap),
-        }
+        weights, apart = mismatch_weights(
+            tokens.old_logprobs,
+            tokens.sampler_logprobs,
+            tokens.sequence_ids,
+            level=LEVELS[settings.level],
+            mode=settings.mode,
+            low=settings.low,
+            high=settings.high,
+        )
+        tally.apart = apart if tally.apart is None else tally.apart + apart
+        return per_token if settings.level == "off" else per_token * weights
+
+    def divergence(self, micro: Batch, tokens: PolicyTokens, tally: Tally) -> Tensor:
+        """`[N]`: the estimate of the divergence from the reference, as a term of the loss."""
+        settings = self.config.objective
+        reference = micro.columns[REFERENCE][micro.loss_mask].to(tokens.logprobs.device)
+        estimate = kl_estimate(
+            tokens.logprobs,
+            reference,
+            settings.kl_estimator.name,
+            old_logprobs=tokens.old_logprobs if settings.kl_ratio else None,
+            **settings.kl_estimator.options,
+        )
+        tally.add({"kl/reference": total(estimate)})
+        return estimate
+
+    def learn_values(self, critic: Critic, micro: Batch, totals: Totals, weight: float) -> Sums:
+        """The critic's share of a micro-batch, its gradient times `weight`."""
+        mask = micro.loss_mask
+        values, returns = micro.columns[VALUES][mask], micro.columns[RETURNS][mask]
+        return critic.learn(micro, values, returns, totals, weight)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs besides the optimizer's own state; plain JSON values."""
@@ -225,17 +261,49 @@ class PolicyUpdate:
         self.optim.updates = state["updates"]
         self.kl_coefficient = state["kl_coefficient"]
 
-    @torch.no_grad()
-    def reference_logprobs(self, micro: Batch) -> Tensor:
-        """`[N]`, under the reference: with LoRA, the policy without its matrices."""
-        if self.reference is None:
-            with without_lora(self.policy.model):
-                return self.score(self.policy, micro).logprobs
-        return self.score(self.reference, micro).logprobs
 
-    def score(self, policy: Policy, batch: Batch) -> TokenScores:
-        """Logprobs and entropy at the sampling temperature."""
-        return score_tokens(policy.model, batch, temperature=self.config.sampling.temperature)
+class Tally:
+    """What is added up over the micro-batches of an optimiser step, for the log.
+
+    Attributes:
+        loss: the shares of the loss.
+        sums: over tokens, by name.
+        apart: how far the sampler is from the trainer; `None` before anything was measured.
+    """
+
+    def __init__(self) -> None:
+        self.loss = 0.0
+        self.sums: Sums = {}
+        self.apart: MismatchSums | None = None
+
+    def add(self, sums: Sums) -> None:
+        """Add a micro-batch's sums."""
+        for key, value in sums.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value.cpu()
+
+    def metrics(self, totals: Totals, world: World) -> Metrics:
+        """Sums over all processes, divided by the tokens of the whole optimisation batch."""
+        here = {key: value.item() for key, value in self.sums.items()}
+        metrics = {key: value / totals.tokens for key, value in world.add_up(here).items()}
+        apart = gap_metrics(self.apart, world)
+        if apart:
+            metrics["loss"] = world.add_up({"loss": self.loss})["loss"]
+        return metrics | apart
+
+
+def gap_metrics(apart: MismatchSums | None, world: World) -> Metrics:
+    """How far the sampler is from the trainer, over all processes; empty where none measured it."""
+    names = [field.name for field in dataclasses.fields(MismatchSums)]
+    here = {} if apart is None else {name: getattr(apart, name).item() for name in names}
+    largest = max(world.gather(here.get("largest", 0.0)))
+    added = world.add_up(here)
+    if not added:
+        return {}
+    sums = {name: torch.tensor(added[name], dtype=torch.float64) for name in names}
+    sums["largest"] = torch.tensor(largest, dtype=torch.float64)
+    metrics = MismatchSums(**sums).metrics()
+    named = {"sampler_gap/mean": metrics.pop("gap"), "kl/sampler": metrics.pop("kl")}
+    return named | {f"mismatch/{key}": value for key, value in metrics.items()}
 
 
 def total(values: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The algorithms of policy gradient runs as presets, each with its source.
 
-A preset is laid beneath a file's own values, so that every part of it can be set otherwise.
+A preset is laid beneath a file's own values, so that every part of it can be set otherwise. No
+preset has a reference model: `objective.kl_coefficient` above 0 adds one.
 """
 
 from __future__ import annotations
@@ -8,15 +9,105 @@ from __future__ import annotations
 from typing import Any
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Shao et al. 2024 (DeepSeekMath), without the reference model.
+    # Shao et al. 2024 (DeepSeekMath), arXiv:2402.03300, without the reference model.
     "grpo": {},
-    # Yu et al. 2025 (DAPO): clip-higher, dynamic sampling, token-level loss, overlong shaping.
+    # Yu et al. 2025 (DAPO), arXiv:2503.14476: clip-higher, dynamic sampling, token-level loss,
+    # overlong filtering.
     "dapo": {
         "objective": {"clip_high": 0.28, "aggregation": "token-mean"},
         "rollout": {"dynamic_sampling": True, "mask_truncated": True},
     },
-    # Liu et al. 2025 (Dr. GRPO): no division by the standard deviation nor by the length.
+    # Liu et al. 2025 (Dr. GRPO), arXiv:2503.20783: no division by the standard deviation nor by
+    # the length.
     "dr_grpo": {"objective": {"scale": "none", "aggregation": "seq-mean-token-sum-norm"}},
-    # Ahmadian et al. 2024 (RLOO).
-    "rloo": {"objective": {"advantage": "leave_one_out", "aggregation": "seq-mean-token-sum"}},
+    # Ahmadian et al. 2024, arXiv:2402.14740: leave-one-out advantages.
+    "rloo": {"objective": {"advantage": "leave-one-out", "aggregation": "seq-mean-token-sum"}},
+    # Williams 1992: the reward itself, without a baseline or a ratio.
+    "reinforce": {
+        "objective": {
+            "loss": "reinforce",
+            "advantage": "reinforce",
+            "aggregation": "seq-mean-token-sum",
+        }
+    },
+    # Hu et al. 2025, arXiv:2501.03262: returns of tokens, KL in the reward, normalised over the
+    # batch; the critic-free PPO.
+    "reinforce_pp": {
+        "objective": {
+            "advantage": "returns",
+            "aggregation": "token-mean",
+            "kl_in": "reward",
+            "kl_estimator": "k1",
+        },
+        "rollout": {"group_size": 1},
+    },
+    # The same, section 3.2: the group's mean as baseline, normalised over the batch; KL by k2.
+    "reinforce_pp_baseline": {
+        "objective": {
+            "advantage": "reinforce++-baseline",
+            "aggregation": "token-mean",
+            "kl_estimator": "k2",
+        }
+    },
+    # Li et al. 2023, arXiv:2310.10505: the reward of the greedy rollout is the baseline.
+    "remax": {
+        "objective": {
+            "loss": "reinforce",
+            "advantage": "remax",
+            "aggregation": "seq-mean-token-sum",
+        },
+        "rollout": {"group_size": 1},
+    },
+    # Hao et al. 2025, arXiv:2505.23585: exactly on-policy, the length-weighted baseline.
+    "opo": {
+        "objective": {
+            "loss": "reinforce",
+            "advantage": "opo",
+            "aggregation": "seq-mean-token-sum-norm",
+        }
+    },
+    # Chu et al. 2025, arXiv:2504.02546: no ratio, no clip, scaled for groups without a signal.
+    "gpg": {"objective": {"loss": "reinforce", "advantage": "gpg", "aggregation": "token-mean"}},
+    # Schulman et al. 2017, arXiv:1707.06347, with GAE (arXiv:1506.02438) and a critic.
+    "ppo": {
+        "objective": {
+            "advantage": {"name": "gae", "gamma": 1.0, "lam": 0.95},
+            "aggregation": "token-mean",
+            "kl_in": "reward",
+            "kl_estimator": "k1",
+            "epochs": 2,
+        },
+        "critic": {},
+        "rollout": {"group_size": 1},
+    },
+    # Zheng et al. 2025, arXiv:2507.18071: the ratio of whole sequences.
+    "gspo": {"objective": {"loss": "gspo"}},
+    # MiniMax 2025 (M1), arXiv:2506.13585: the clipped ratio as a weight without a gradient.
+    "cispo": {"objective": {"loss": "cispo", "aggregation": "token-mean"}},
+    # Gao et al. 2025, arXiv:2511.20347: a soft gate in place of the clip.
+    "sapo": {"objective": {"loss": "sapo"}},
+    # Zhao et al. 2025, arXiv:2507.20673: the geometric mean of the ratios of a sequence.
+    "gmpo": {"objective": {"loss": "gmpo"}},
+    # arXiv:2602.10693: a gamma-shaped weight of the product of the ratios of a sequence.
+    "vespo": {"objective": {"loss": "vespo", "aggregation": "token-mean"}},
+    # arXiv:2602.04879: mask by the divergence from the sampler's policy, not by the ratio.
+    "dppo": {"objective": {"loss": "dppo-tv", "aggregation": "token-mean"}},
+    "dppo_kl": {"objective": {"loss": "dppo-kl", "aggregation": "token-mean"}},
+    # Cui et al. 2025, arXiv:2505.22617: restraint for the tokens of the largest covariance.
+    "clip_cov": {"objective": {"loss": "clip-cov", "aggregation": "token-mean"}},
+    "kl_cov": {"objective": {"loss": "kl-cov", "aggregation": "token-mean"}},
+    # Liu et al. 2026, arXiv:2601.05242: several rewards, normalised one by one, then summed. Needs
+    # `reward.weights`.
+    "gdpo": {"objective": {"advantage": "gdpo"}},
+    # Wang et al. 2025, arXiv:2506.01939: the fifth of the tokens that were least certain.
+    "top_entropy": {
+        "objective": {
+            "clip_high": 0.28,
+            "aggregation": "token-mean",
+            "token_selection": {"name": "top-entropy", "share": 0.2},
+        },
+        "rollout": {"dynamic_sampling": True},
+    },
+    # Chen et al. 2025, arXiv:2508.10751: the group is worth its best k.
+    "pass_at_k": {"objective": {"advantage": {"name": "pass-at-k-group", "k": 4}}},
 }

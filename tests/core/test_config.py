@@ -30,7 +30,7 @@ def test_presets_lie_beneath_the_files_own_values() -> None:
 def test_grpo_is_not_dapo() -> None:
     config = parse_config({**MINIMAL, "algorithm": "grpo"}, "test")
     assert isinstance(config, PolicyGradientConfig)
-    assert config.objective.clip_high == 0.2
+    assert config.objective.clip_high is None  # the loss's own, which is 0.2
     assert config.objective.aggregation == "seq-mean-token-mean"
     assert not config.rollout.dynamic_sampling
 
@@ -99,6 +99,14 @@ def test_a_missing_file_and_broken_yaml_are_named(tmp_path: Path) -> None:
     listing.write_text("- 1\n")
     with pytest.raises(ConfigError, match="expected keys and values"):
         load_mapping(listing)
+
+
+def test_merge_replaces_a_component_of_another_name() -> None:
+    base = {"loss": {"name": "cispo", "cap": 3}, "advantage": "group"}
+    assert merge(base, {"loss": {"cap": 4}}) == {**base, "loss": {"name": "cispo", "cap": 4}}
+    assert merge(base, {"loss": {"name": "gspo"}})["loss"] == {"name": "gspo"}
+    assert merge(base, {"loss": "gspo"})["loss"] == "gspo"
+    assert merge(base, {"advantage": {"eps": 1}})["advantage"] == {"name": "group", "eps": 1}
 
 
 def test_merge_goes_section_by_section() -> None:

@@ -19,7 +19,7 @@ from rlvr.rollout_table import read_rollouts
 from rlvr.samplers.hf import HFSampler
 from rlvr.tracking import read_jsonl
 from rlvr.trainers.config import PolicyGradientConfig, parse_config
-from rlvr.trainers.experience import compare, pack
+from rlvr.trainers.experience import pack
 from rlvr.trainers.policy_gradient import PolicyGradientLearner
 
 ROOT = Path(__file__).parents[2]
@@ -157,7 +157,8 @@ def test_overlong_completions_are_punished_softly_and_masked(tmp_path: Path) -> 
     rollout = {**TINY["rollout"], "dynamic_sampling": False, "overlong_buffer": 4}
     one = learner(tmp_path, rollout=rollout)
     collected = one.source.collect(1, policy_version=0)
-    batch, metrics = compare(pack(collected.groups, one.config), one.updating.objective.advantage)
+    compared = one.updating.compare(pack(collected.groups, one.config))
+    batch, metrics = compared.batch, compared.metrics
     lengths = [len(r.completion.token_ids) for g in collected.groups for r in g.rollouts]
     expected = [-max(0.0, (length - 4) / 4) for length in lengths]
     rewards = [r.reward or 0.0 for g in collected.groups for r in g.rollouts]

@@ -58,11 +58,10 @@ def test_replayed_tokens_take_their_ratio_to_the_policy_that_sampled_them(tmp_pa
     fresh = one.source.collect(4, one.optim.updates).groups
     assert one.replay is not None
     old = one.replay.draw(4, one.optim.updates, fresh)
-    from rlvr.trainers.experience import compare, pack
+    from rlvr.trainers.experience import pack
 
     experience = pack(fresh, one.config, old)
-    batch, _ = compare(experience, one.updating.objective.advantage)
-    batch = one.updating.with_old_logprobs(batch, experience.replayed, several=False)
+    batch = one.updating.scorer.complete(experience.batch, experience.replayed)
     assert batch.old_logprobs is not None
     gap = (batch.old_logprobs - batch.sampler_logprobs).abs()[batch.loss_mask]
     replayed = experience.replayed[batch.sequence_ids][batch.loss_mask]

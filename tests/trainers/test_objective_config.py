@@ -1,0 +1,95 @@
+"""What a file can say of the objective: names, options, and errors of one line before the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from learners import configured
+
+from rlvr.errors import UserError
+from rlvr.trainers.objective import resolve
+
+
+def objective(folder: Path, **keys: Any) -> Any:
+    return resolve(configured(folder, objective=keys).objective)
+
+
+def test_the_old_keys_mean_what_they_did(tmp_path: Path) -> None:
+    found = objective(tmp_path, clip_low=0.1, clip_high=0.3, dual_clip=4, advantage="leave_one_out")
+    assert found.loss.name == "clip"
+    assert found.loss.options == {"clip_low": 0.1, "clip_high": 0.3, "dual_clip": 4.0}
+    assert found.advantage.name == "leave-one-out"
+    assert objective(tmp_path, scale="batch").advantage.options == {"scale": "batch"}
+
+
+def test_a_loss_keeps_its_own_clip_range_unless_told(tmp_path: Path) -> None:
+    assert objective(tmp_path, loss="gspo").loss.options == {}
+    assert objective(tmp_path, loss="gspo", clip_high=1e-3).loss.options == {"clip_high": 1e-3}
+    own = {"name": "gspo", "clip_high": 2e-3}
+    assert objective(tmp_path, loss=own, clip_high=1e-3).loss.options == {"clip_high": 2e-3}
+
+
+def test_a_loss_of_a_local_file_is_named_in_the_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def square(tokens, *, power=2.0):\n"
+        '    """A loss of my own."""\n'
+        "    return -(tokens.advantages * tokens.logprobs) ** power, {}\n"
+    )
+    found = objective(tmp_path, loss={"name": f"{file}:square", "power": 2.0})
+    assert found.loss.name == f"{file}:square"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": {"loss": "clipp"}}, "'policy/clipp'; did you mean 'policy/clip'"),
+        ({"objective": {"loss": {"name": "clip", "cap": 3}}}, "policy 'clip' has no option 'cap'"),
+        ({"objective": {"loss": "reinforce", "clip_high": 0.3}}, "policy 'reinforce' has not"),
+        ({"objective": {"clip_low": 1.5}}, "clip_low is 1.5: expected 0 <= clip_low < 1"),
+        ({"objective": {"dual_clip": 1.1}}, "dual_clip is 1.1: expected above 1 + clip_high"),
+        ({"objective": {"advantage": "grpo"}}, "no objective is named 'advantage/grpo'"),
+        ({"objective": {"advantage": "opo", "scale": "none"}}, "objective.scale is 'none'"),
+        ({"objective": {"advantage": "gae"}}, "needs a value model, set critic={}"),
+        ({"critic": {}}, "critic is set, but objective.advantage 'group' uses none"),
+        ({"objective": {"advantage": "gdpo"}}, "name them, reward.weights"),
+        ({"objective": {"aggregation": "mean"}}, "'aggregation/mean'"),
+        ({"objective": {"kl_estimator": "k4"}}, "'kl/k4'"),
+        ({"objective": {"kl_estimator": {"name": "k3", "value_bound": -1}}}, "value_bound is -1"),
+        ({"objective": {"kl_target": 6.0}}, "kl_target is set, but objective.kl_coefficient is 0"),
+        ({"reference": {"update": "sync"}}, "reference.update is set, but"),
+        (
+            {"objective": {"kl_coefficient": 0.1, "kl_target": 6.0, "kl_horizon": 3}},
+            "kl_horizon is 3: expected more than a fifth",
+        ),
+        ({"objective": {"token_selection": {"name": "top-entropy", "share": 2}}}, "share is 2"),
+        (
+            {"objective": {"loss": "kl-cov", "token_selection": "top-entropy"}},
+            "loss 'kl-cov' brings its own",
+        ),
+        ({"objective": {"token_selection": {"name": "kl-cov", "seed": 1}}}, "no option 'seed'"),
+        ({"objective": {"mismatch": {"level": "tokens"}}}, "objective.mismatch.level"),
+        ({"objective": {"mismatch": {"high": 0.5}}}, "objective.mismatch.high"),
+        ({"rollout": {"group_size": 1}}, "rollout.group_size is 1: advantage 'group' compares"),
+        (
+            {"rollout": {"group_size": 1, "dynamic_sampling": True}},
+            "dynamic_sampling compares the rewards of a group",
+        ),
+        ({"objective": {"advantage": {"name": "pass-at-k", "k": 4}}}, "k=4: expected below"),
+        ({"rollout": {"at_bound": "wait"}}, "rollout.at_bound"),
+        ({"rollout": {"oversampling": 0.5}}, "rollout.oversampling"),
+        ({"reward": {"shaping": ["clip"]}}, "shaping 'clip' needs the option"),
+        ({"reward": {"shaping": [{"name": "cosine"}]}}, "'shaping/cosine'"),
+        ({"curriculum": {"uniform": 0}}, "curriculum.uniform"),
+        ({"replay": {"capacity": 0}}, "replay.capacity"),
+    ],
+)
+def test_an_error_is_one_line_and_comes_before_the_run(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        configured(tmp_path, **changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)

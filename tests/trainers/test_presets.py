@@ -1,0 +1,64 @@
+"""Every algorithm that has a name runs, learns something, and logs numbers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from learners import learner
+
+from rlvr.config import merge
+from rlvr.trainers.config import PRESETS, parse_config
+from rlvr.trainers.keys import keys_of
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "gdpo": {"reward": {"weights": {"right": 1.0, "length": 0.5}}},
+    "pass_at_k": {"objective": {"advantage": {"k": 2}}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_reference", [False, True], ids=["plain", "reference"])
+@pytest.mark.parametrize("algorithm", sorted(PRESETS))
+def test_a_preset_runs_two_steps(tmp_path: Path, algorithm: str, with_reference: bool) -> None:
+    changes: dict[str, Any] = {
+        "algorithm": algorithm,
+        "optimizer": {"lr": 1e-2},
+        **NEEDED.get(algorithm, {}),
+    }
+    if with_reference:
+        changes = merge(changes, {"objective": {"kl_coefficient": 0.05, "mini_batches": 2}})
+    one = learner(tmp_path, **changes)
+    before = [p.detach().clone() for p in one.policy.model.parameters()]
+    for step in (1, 2):
+        metrics = one.step(step)
+        for name, value in metrics.items():
+            assert math.isfinite(value) or name == "critic/explained_variance", (step, name)
+        assert metrics["loss"] is not None and metrics["entropy"] > 0
+        assert ("kl/reference" in metrics) == with_reference
+    assert metrics["grad_norm"] > 0
+    after = list(one.policy.model.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    if with_reference:
+        assert metrics["kl/reference"] != 0
+
+
+@pytest.mark.parametrize("algorithm", sorted(PRESETS))
+def test_a_preset_shows_its_keys_and_takes_a_file(algorithm: str) -> None:
+    keys = {key.name: key for key in keys_of(algorithm)}
+    for section in ("objective", "reward", "reference", "critic", "replay", "curriculum"):
+        own = [key for key in keys.values() if key.name.startswith(section + ".")]
+        assert own and all(key.meaning for key in own if ".optimizer." not in key.name)
+    loss = PRESETS[algorithm].get("objective", {}).get("loss")
+    assert loss is None or loss in keys["objective.loss"].default
+    file = {
+        "algorithm": algorithm,
+        "policy": "new",
+        "output": "run",
+        "steps": 1,
+        "environment": "arithmetic",
+    }
+    assert parse_config(file, "test").algorithm == algorithm
