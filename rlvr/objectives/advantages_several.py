@@ -26,8 +26,9 @@ def gdpo(
     one of large spread, and different combinations of rewards would get equal advantages.
 
     Args:
-        groups: `parts` and group ids; lengths where `over` is `"tokens"`. `rewards` is not read.
-        weights: one for each part; 1 each if not given.
+        groups: `parts`, `part_weights` and group ids; lengths where `over` is `"tokens"`. `rewards`
+            is not read.
+        weights: one for each part; those of `groups` if not given.
         scale: whether each part is divided by its std in the group.
         over: what the batch's mean and std are taken over: `"sequences"` (TRL, with `eps=1e-4`),
             `"tokens"` (verl), or `"none"`, which leaves the weighted sum.
@@ -42,7 +43,8 @@ def gdpo(
     """
     parts = groups.needed("parts", "gdpo")
     if weights is None:
-        weights = [1.0] * parts.shape[1]
+        given = groups.part_weights
+        weights = [1.0] * parts.shape[1] if given is None else given.tolist()
     if len(weights) != parts.shape[1]:
         raise ValueError(
             f"weights has {len(weights)} values: expected {parts.shape[1]}, one a part"

@@ -32,6 +32,7 @@ class RewardGroups:
             tokens.
         baseline: `[G]` float, what `remax` subtracts: the reward of the greedy rollout of the task.
         parts: `[G, R]` float, the rewards that `gdpo` normalises one by one.
+        part_weights: `[R]` float, what `gdpo` multiplies them by afterwards; 1 each if not given.
 
     Raises:
         ValueError: a shape or dtype is wrong, or a value is not finite.
@@ -42,6 +43,7 @@ class RewardGroups:
     lengths: Tensor | None = None
     baseline: Tensor | None = None
     parts: Tensor | None = None
+    part_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         _require_finite("rewards", self.rewards)
@@ -56,6 +58,13 @@ class RewardGroups:
         if self.parts is not None:
             _require_finite("parts", self.parts, dims=2)
             _require_rows("parts", self.parts, self.rewards)
+        if self.part_weights is not None:
+            _require_finite("part_weights", self.part_weights)
+            if self.parts is None or self.parts.shape[1] != len(self.part_weights):
+                raise ValueError(
+                    f"part_weights has {len(self.part_weights)} values: expected one a column of "
+                    "parts"
+                )
 
     def statistics(self) -> GroupStatistics:
         """The statistics of the rewards by group."""

@@ -75,26 +75,6 @@ def shape_rewards(
     return rollouts.rewards
 
 
-def weighted_rewards(parts: Tensor, weights: Sequence[float]) -> Tensor:
-    """One reward of several: their weighted sum.
-
-    Args:
-        parts: `[G, R]`.
-        weights: R numbers.
-
-    Returns:
-        `[G]` float64.
-
-    Raises:
-        ValueError: there are not as many weights as parts.
-    """
-    if parts.dim() != 2 or parts.shape[1] != len(weights):
-        raise ValueError(
-            f"parts has shape {list(parts.shape)}: expected [G, {len(weights)}], a column a weight"
-        )
-    return parts.to(torch.float64) @ parts.new_tensor(list(weights), dtype=torch.float64)
-
-
 def soft_overlong_penalty(
     lengths: Tensor, *, max_length: int, buffer: int, penalty: float = 1.0
 ) -> Tensor:
@@ -121,27 +101,6 @@ def soft_overlong_penalty(
         raise ValueError(f"penalty is {penalty}: expected at least 0 (it is subtracted)")
     excess = lengths.to(torch.float64) - (max_length - buffer)
     return -penalty * (excess / buffer).clamp(0.0, 1.0)
-
-
-def overlong_filter(finished: Tensor) -> Tensor:
-    """Overlong filtering: which rollouts train, namely those that came to an end by themselves.
-
-    Yu et al. 2025 (DAPO), arXiv:2503.14476, 3.4; TRL's `mask_truncated_completions`. A verdict on
-    an answer that was cut off says little. The others keep their reward in the statistics of
-    their group; their tokens are left out of the loss, which is not the same as an advantage of 0,
-    because they are not counted in `Totals.tokens` either.
-
-    Args:
-        finished: `[G]` bool, false where the limit on tokens cut a completion off.
-
-    Returns:
-        `[G]` bool.
-
-    Raises:
-        ValueError: it is not `[G]` bool.
-    """
-    _require_flags("finished", finished, len(finished))
-    return finished.clone()
 
 
 def kimi_length_bonus(lengths: Tensor, correct: Tensor, group_ids: Tensor) -> Tensor:

@@ -62,6 +62,7 @@ def pack(
         lengths=batch.trained_lengths,
         baseline=greedy_rewards(every, config),
         parts=reward_parts(rollouts, config) if config.reward.weights else None,
+        part_weights=part_weights(config) if config.reward.weights else None,
     )
     return Experience(batch=batch, rewards=rewards, replayed=group_ids >= len(groups))
 
@@ -93,8 +94,12 @@ def weighted(rollouts: Sequence[Rollout], config: PolicyGradientConfig) -> Tenso
     """`[S]` float64: the verdicts' rewards, or the configured sum of their parts."""
     if not config.reward.weights:
         return torch.tensor([rollout.reward for rollout in rollouts], dtype=torch.float64)
-    weights = torch.tensor(list(config.reward.weights.values()), dtype=torch.float64)
-    return reward_parts(rollouts, config) @ weights
+    return reward_parts(rollouts, config) @ part_weights(config)
+
+
+def part_weights(config: PolicyGradientConfig) -> Tensor:
+    """`[R]` float64: those of `reward.weights`, in its order."""
+    return torch.tensor(list(config.reward.weights.values()), dtype=torch.float64)
 
 
 def reward_parts(rollouts: Sequence[Rollout], config: PolicyGradientConfig) -> Tensor:

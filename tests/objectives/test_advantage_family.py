@@ -13,7 +13,7 @@ from padded_reference import built_in
 from rlvr.errors import ConfigError, UnknownNameError
 from rlvr.objectives.advantages import RewardGroups, estimate_advantages
 
-SETTINGS = {"max_examples": 20, "deadline": None}
+SETTINGS = {"max_examples": 10, "deadline": None}
 
 # Rewards on a grid: either exactly equal, or further apart than any tolerance.
 grid_rewards = st.integers(0, 8).map(lambda value: value / 4)
@@ -147,6 +147,8 @@ def test_gdpo_normalises_each_part_then_the_sum():
 
     total = [2 * a + b for a, b in zip(normal(first), normal(second), strict=True)] + [0.0, 0.0]
     assert found("gdpo", groups, weights=[2, 1], over="none", eps=0.0) == pytest.approx(total)
+    given_once = make([0.0] * 6, [0, 0, 0, 0, 1, 1], parts=parts, part_weights=f64([2.0, 1.0]))
+    assert found("gdpo", given_once, over="none", eps=0.0) == pytest.approx(total)
     std = statistics.stdev(total)
     advantages = found("gdpo", groups, weights=[2, 1], eps=0.0)
     assert advantages == pytest.approx([value / std for value in total])
@@ -357,6 +359,8 @@ def test_reward_groups_refuse_what_does_not_fit():
     rewards, ids = f64([1.0, 0.0]), torch.tensor([0, 0])
     with pytest.raises(ValueError, match=r"parts\[1, 0\] is nan"):
         make(rewards, ids, parts=torch.tensor([[0.0], [math.nan]]))
+    with pytest.raises(ValueError, match="part_weights has 3 values"):
+        make(rewards, ids, part_weights=f64([1.0, 1.0, 1.0]))
     with pytest.raises(ValueError, match="baseline has 1 rows: expected 2"):
         make(rewards, ids, baseline=f64([1.0]))
     with pytest.raises(ValueError, match=r"lengths is torch\.float32"):

@@ -11,11 +11,9 @@ from rlvr.objectives.shaping import (
     ShapedRollouts,
     cosine_length_reward,
     kimi_length_bonus,
-    overlong_filter,
     shape_rewards,
     soft_overlong_penalty,
     target_length_penalty,
-    weighted_rewards,
 )
 
 SETTINGS = {"max_examples": 30, "deadline": None}
@@ -98,25 +96,11 @@ def test_cosine_reward_pays_for_thinking_where_the_answer_is_wrong():
     assert float(right.min()) > float(wrong.max())
 
 
-def test_overlong_filter_keeps_what_came_to_an_end():
-    finished = torch.tensor([True, False, True])
-    assert overlong_filter(finished).tolist() == [True, False, True]
-    with pytest.raises(ValueError, match=r"finished is torch\.int64"):
-        overlong_filter(torch.tensor([1, 0]))
-
-
 def test_target_length():
     found = target_length_penalty(torch.tensor([5, 10, 20]), target=10, alpha=0.1)
     assert found.tolist() == pytest.approx([-0.5, 0.0, -1.0])
     with pytest.raises(ValueError, match="alpha is -1"):
         target_length_penalty(torch.tensor([5]), target=10, alpha=-1)
-
-
-def test_weights_of_several_rewards():
-    parts = torch.tensor([[1.0, 0.0, 2.0], [0.0, 1.0, 1.0]])
-    assert weighted_rewards(parts, [1.0, 0.5, 0.25]).tolist() == [1.5, 0.75]
-    with pytest.raises(ValueError, match=r"expected \[G, 2\]"):
-        weighted_rewards(parts, [1.0, 0.5])
 
 
 def test_the_penalty_of_dapo_is_importable_from_where_it_was():

@@ -13,6 +13,7 @@ import yaml
 
 import rlvr
 from rlvr.batch import Batch, Example
+from rlvr.objectives.advantages import estimate_advantages
 from rlvr.policy import make_policy
 from rlvr.registry import environments
 from rlvr.rollout_table import read_rollouts
@@ -151,6 +152,33 @@ def test_a_verifier_that_fails_trains_nothing_and_is_counted(tmp_path: Path) -> 
     metrics = learner(tmp_path, verifier=f"{file}:broken", rollout=rollout).step(1)
     assert metrics["verifier_errors"] == metrics["sampling/rollouts"] == 32
     assert metrics["sampling/groups"] == 0
+
+
+def test_gdpo_weighs_the_parts_of_a_reward_as_configured(tmp_path: Path) -> None:
+    file = tmp_path / "parts.py"
+    file.write_text(
+        "import rlvr\n"
+        "@rlvr.verifier('parts')\n"
+        "def parts(completion: str) -> rlvr.Verdict:\n"
+        "    metrics = {'short': 1.0 / (1 + len(completion)), 'even': float(len(completion) % 2)}\n"
+        "    return rlvr.Verdict(reward=0.0, outcome='partial', metrics=metrics)\n"
+    )
+    weights = {"short": 1.0, "even": 0.25}
+    one = learner(
+        tmp_path,
+        verifier=f"{file}:parts",
+        rollout={**TINY["rollout"], "dynamic_sampling": False},
+        reward={"weights": weights},
+        objective={"advantage": "gdpo"},
+    )
+    rewards = pack(one.source.collect(1, policy_version=0).groups, one.config).rewards
+    assert rewards.parts is not None
+    expected = rewards.parts @ torch.tensor([1.0, 0.25], dtype=torch.float64)
+    torch.testing.assert_close(rewards.rewards, expected)
+    found = estimate_advantages("gdpo", rewards)
+    assert float(found.abs().max()) > 0
+    assert torch.equal(found, estimate_advantages("gdpo", rewards, weights=[1.0, 0.25]))
+    assert not torch.equal(found, estimate_advantages("gdpo", rewards, weights=[1.0, 1.0]))
 
 
 def test_overlong_completions_are_punished_softly_and_masked(tmp_path: Path) -> None:
