@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import os
 import resource
 import signal
@@ -125,10 +124,8 @@ def main(control: socket.socket, config: dict[str, Any]) -> None:
         settings.reached.append("gvisor")
     settings.confine()
     settings.reached += ["no_new_privs", "seccomp", "rlimits", "memory cgroup", "pids cgroup"]
-    settings.own_bytes = watch.own_address_space()
     end_everything()
-    gc.collect()
-    gc.freeze()
+    zygote._settle(settings)
     zygote._say(control, {"ready": True, "reached": settings.reached, "missing": settings.missing})
     # A descriptor that never has anything to say: the host's end shows on the control socket.
     never, _kept = socket.socketpair()

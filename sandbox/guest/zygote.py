@@ -35,6 +35,7 @@ from typing import Any
 
 from . import (  # noqa: TID251
     cgroup,
+    compact,
     kernel,
     landlock,
     program,
@@ -297,9 +298,7 @@ def _zygote(
     program.stand_ready()
     if _step(settings, "seccomp", settings.confine):
         settings.reached += ["no_new_privs", "rlimits"]
-    settings.own_bytes = watch.own_address_space()
-    gc.collect()
-    gc.freeze()
+    _settle(settings)
     _enter_group(settings)
     if settings.namespaces:
         _start_nursery(settings)
@@ -402,6 +401,14 @@ def _have_one_thread(preload: list[str]) -> None:
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
         raise RuntimeError(f"preloading {', '.join(preload)} left {threads - 1} threads running")
+
+
+def _settle(settings: Settings) -> None:
+    """Last, before programs are copied from this process: its memory is as they find it."""
+    gc.collect()
+    compact.fill_holes()
+    gc.freeze()
+    settings.own_bytes = watch.own_address_space()
 
 
 def _say(control: socket.socket, message: dict[str, Any]) -> None:
