@@ -7,6 +7,7 @@ a tester in a sandbox of its own, where trusted tests may do as they like with w
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,12 +15,16 @@ from typing import Any, NoReturn, Protocol
 
 from rlvr.errors import RlvrError, SandboxError
 from rlvr.sandbox import pipes
-from rlvr.sandbox.guest import values
+from rlvr.sandbox.guest import serve, values
 from rlvr.sandbox.limits import Limits, RunStatus
 from rlvr.sandbox.slot import Ending, Slot, SlotDied
 from rlvr.sandbox.waiting import readable, writable
 
-_LOADED = values.encode(("loaded", ()))[:-5]  # how every reply begins that says so
+_LOADED = values.encode(("loaded", None))[:-1]  # how every reply begins that says so
+_OK = values.encode(("ok", None, None))[:-2]
+_NONE = values.encode(None)
+_MARSHALLED_TYPES = (bool, int, float, complex, str, bytes, type(None))
+_MARSHALLED_DEPTH = 20
 _SMALL = 1 << 16
 _MAX_NAMES_BYTES = 1 << 18
 
@@ -102,11 +107,7 @@ class Session:
 
     def kinds(self) -> dict[str, str]:
         """The same with what each is: `function`, `class`, `value`, ... (`guest/serve.py`)."""
-        try:
-            _, pairs = values.decode(self.names)
-            return {name: kind for name, kind in pairs if isinstance(name, str)}
-        except (ValueError, TypeError):
-            return {}
+        return serve.announced(self.names)
 
     def call(
         self,
@@ -234,7 +235,24 @@ def encoded_call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> b
     Raises:
         Refused: an argument is no plain value.
     """
-    return values.encode(("result", name, list(args), dict(kwargs)))
+    request = ("result", name, list(args), dict(kwargs))
+    if not _can_be_marshalled(request, 0):
+        return values.encode(request)
+    body = serve.MARSHALLED + marshal.dumps(request, 2)  # the version that all Pythons read
+    if len(body) > values.MAX_BYTES:
+        raise values.TooLarge(f"the value is larger than {values.MAX_BYTES} bytes")
+    return body
+
+
+def _can_be_marshalled(value: Any, depth: int) -> bool:
+    """Whether it is made of plain values alone: what goes in is read by code without Python."""
+    kind = type(value)
+    if kind in _MARSHALLED_TYPES:
+        return True
+    if depth > _MARSHALLED_DEPTH or kind not in (list, tuple, dict):
+        return False
+    parts = [*value, *value.values()] if kind is dict else value
+    return all(_can_be_marshalled(part, depth + 1) for part in parts)
 
 
 def _text(value: Any, length: int = 500) -> str:
@@ -245,6 +263,8 @@ def _text(value: Any, length: int = 500) -> str:
 def _read_reply(body: bytes) -> tuple[Any, Any, Any]:
     """A reply's tag and its two parts, the second empty where it has one."""
     try:
+        if body.startswith(_OK) and body.endswith(_NONE):  # nearly all
+            return "ok", values.decode(body[len(_OK) : -1]), ""
         tag, first, second = (*values.decode(body), "")[:3]
     except (ValueError, TypeError) as error:
         return "refused", f"the reply cannot be read: {error}", ""

@@ -7,6 +7,7 @@ of which would have to be copied too.
 
 from __future__ import annotations
 
+import marshal
 import os
 from types import ModuleType
 
@@ -61,7 +62,9 @@ def rehearse() -> None:
 def _session() -> None:
     requests = [(kind, "f", [[3, 1, 2]], {"key": "x"}) for kind in ("call", "result")] * _TIMES
     requests.append(("result", "f", [[]], {}))
-    frames = values.frame(_SOURCE) + b"".join(values.frame(values.encode(r)) for r in requests)
+    bodies = [values.encode(request) for request in requests]
+    bodies += [serve.MARSHALLED + marshal.dumps(request, 2) for request in requests]
+    frames = values.frame(_SOURCE) + b"".join(map(values.frame, bodies))
     asked, to_it = os.pipe()
     from_it, replies = os.pipe()
     try:
@@ -74,7 +77,7 @@ def _session() -> None:
 
 
 def _tester() -> None:
-    names = values.encode(("loaded", [("f", "function")]))
+    names = values.encode(("loaded", "f function"))
     reply = values.encode(("ok", [1, 2], None))
     for _ in range(2):
         spec = {"names": names, "tests": _TESTS, "entry_point": "f", "setup": "", "prefix": ""}

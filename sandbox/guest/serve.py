@@ -1,6 +1,7 @@
 """Role `session`: load the candidate's source once, then answer calls over two pipes.
 
-The far side sends requests and gets exactly one reply for each; all are encoded values.
+The far side sends requests and gets exactly one reply for each; all are encoded values, but that a
+request of plain values may come as `marshal` writes it, after an `m`: that is read without Python.
 
     ("call", target, args, kwargs)   ->  ("ok", value, arguments after the call if they changed)
     ("result", target, args, kwargs) ->  ("ok", value, None)
@@ -18,6 +19,7 @@ whatever it says is only data: a forged reply is a wrong answer.
 from __future__ import annotations
 
 import inspect
+import marshal
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +29,8 @@ from typing import Any
 from . import values  # noqa: TID251
 
 _encode, _decode, _frames, _frame = values.encode, values.decode, values.frames, values.frame
+MARSHALLED = b"m"
+_loads = marshal.loads
 _MUTABLE = (list, dict, set, bytearray)
 
 
@@ -56,7 +60,7 @@ class _Candidate:
         _write_all(self._replies, _frame(body))
 
     def load(self, source: bytes, module: ModuleType) -> bool:
-        """Compile and run the source. The reply: `("loaded", [(name, kind), ...])` or a failure."""
+        """Compile and run the source. The reply: `("loaded", definitions)` or a failure."""
         try:
             code = compile(source, "solution.py", "exec", dont_inherit=True)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError) as error:
@@ -65,11 +69,15 @@ class _Candidate:
         self._names = module.__dict__
         if self._guarded(lambda: exec(code, module.__dict__)) is None:  # noqa: S102
             return False
-        self.send(("loaded", list(definitions(module.__dict__))))
+        kinds = definitions(module.__dict__)
+        self.send(("loaded", "\n".join([f"{name} {kind}" for name, kind in kinds])))
         return True
 
     def answer(self, body: bytes) -> None:
-        request = _decode(body, lambda reference: self._objects[reference.number])
+        if body[:1] == MARSHALLED:
+            request = _loads(body[1:])
+        else:
+            request = _decode(body, lambda reference: self._objects[reference.number])
         operation, name, *rest = request
         target = name
         if isinstance(target, str):
@@ -139,10 +147,22 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
+def announced(reply: bytes) -> dict[str, str]:
+    """The kinds by name that a `loaded` reply holds; of nonsense, nothing."""
+    try:
+        _, text = values.decode(reply)
+        lines = [line.split(" ", 1) for line in text.split("\n")] if type(text) is str else []
+        return {line[0]: line[1] for line in lines if len(line) == 2}
+    except (ValueError, TypeError):
+        return {}
+
+
 def definitions(names: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What the module defines, as `(name, kind)`; a kind may carry a detail after a colon."""
     for name, value in list(names.items())[:10_000]:
-        if not isinstance(name, str) or (name.startswith("__") and name.endswith("__")):
+        if not isinstance(name, str) or not name.isidentifier():
+            continue
+        if name.startswith("__") and name.endswith("__"):
             continue
         if isinstance(value, ModuleType):
             yield name, "module:" + str(sys.modules.get(value.__name__) is value and value.__name__)

@@ -9,7 +9,7 @@ import traceback
 from types import ModuleType
 from typing import Any
 
-from . import remote, serve, values  # noqa: TID251
+from . import remote, serve  # noqa: TID251
 from .remote import Channel, Stop, Unsupported  # noqa: TID251
 
 _MOST_PASSES = 1000
@@ -30,7 +30,7 @@ class Suite:
         self.passes: list[bool] = []
         self.unfound: list[str] = []
         self.here: ModuleType | None = None
-        self.kinds = _announced(spec["names"])
+        self.kinds = serve.announced(spec["names"])
         for name, kind in self.kinds.items():
             if kind.startswith("exception:"):
                 channel.exceptions[name] = remote.exception_class(name, kind[10:])
@@ -168,15 +168,6 @@ def _standard_module(name: str) -> ModuleType | None:
         return importlib.import_module(name)
     except Exception:
         return None
-
-
-def _announced(names: bytes) -> dict[str, str]:
-    """Read the candidate's list of what it defines; nonsense is an empty list."""
-    try:
-        _, pairs = values.decode(names)
-        return {str(name): str(kind) for name, kind in pairs}
-    except (ValueError, TypeError):
-        return {}
 
 
 def _line_of(error: Exception) -> int | None:

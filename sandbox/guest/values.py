@@ -76,6 +76,7 @@ _U32 = struct.Struct(">I")
 _F64 = struct.Struct(">d")
 _CONSTANTS = {b"N": None, b"T": True, b"F": False}
 _SEQUENCES: dict[type[Any], bytes] = {list: b"l", tuple: b"t", set: b"S", frozenset: b"Z"}
+_CONTAINERS = frozenset((b"l", b"t", b"S", b"Z", b"d", b"r", b"I", b"Q"))
 _TYPES: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
@@ -232,29 +233,28 @@ class Decoder:
         self.data = data
         self.position = 0
         self.items = 0
-        self.rare = set[bytes]()
+        self.rare = b""
         self.resolve = resolve
-
-    def take(self, count: int) -> bytes:
-        """The next bytes."""
-        end = self.position + count
-        if end > len(self.data):
-            raise Refused("the bytes end too early")
-        piece = self.data[self.position : end]
-        self.position = end
-        return piece
 
     def decode(self, depth: int) -> Any:
         """The next value."""
         if depth > MAX_DEPTH + 1:
             raise Refused("the bytes are nested too deep")
-        tag = self.take(1)
+        data, start = self.data, self.position
+        tag = data[start : start + 1]
         if tag in _CONSTANTS:
+            self.position = start + 1
             return _CONSTANTS[tag]
-        length = int(_U32.unpack(self.take(4))[0])
-        if tag in b"ltSZdrIQ":
+        body = start + 5
+        length = int.from_bytes(data[start + 1 : body], "big")
+        has_parts = tag in _CONTAINERS
+        end = body if has_parts else body + length
+        if end > len(data):
+            raise Refused("the bytes end too early")
+        self.position = end
+        if has_parts:
             return self.container(tag, length, depth)
-        return self.scalar(tag, self.take(length))
+        return self.scalar(tag, data[body:end])
 
     def scalar(self, tag: bytes, payload: bytes) -> Any:
         """What has no parts."""
@@ -284,9 +284,9 @@ class Decoder:
 
     def note(self, kind: bytes) -> None:
         """Refuse a huge integer beside a Decimal: they are compared in its length squared."""
-        self.rare.add(kind)
-        if len(self.rare) > 1:
+        if self.rare not in (b"", kind):
             raise Refused(f"a Decimal beside an integer of more than {_MAX_QUADRATIC_BITS} bits")
+        self.rare = kind
 
     def parts(self, length: int, depth: int) -> list[Any]:
         """So many values, where the bytes can hold them."""

@@ -125,7 +125,7 @@ def call_each(
             replies.append(reply)
             if job.stopped or not went_on:
                 break
-        names = _names(session)
+        names = session.definitions()
         isolation = session.isolation
         ending = session.finish()
     metrics.cpu.inc(ending.cpu_seconds)
@@ -166,18 +166,6 @@ def _read(body: bytes) -> dict[str, Any]:
 def _text(value: Any, length: int = 500) -> str:
     """What a program says in words."""
     return value[:length] if isinstance(value, str) else "<no text>"
-
-
-def _names(session: Session) -> list[str]:
-    """What the program says that it defines."""
-    try:
-        match to_json(session.names):
-            case {"tuple": ["loaded", list(pairs)]}:
-                shown = [pair["tuple"][0] for pair in pairs if isinstance(pair, dict)]
-                return [name for name in shown if isinstance(name, str)]
-    except (values.Refused, LookupError, TypeError):
-        pass
-    return []
 
 
 def failed(failure: CallFailed) -> dict[str, Any]:

@@ -11,13 +11,18 @@ import subprocess
 import sys
 import threading
 import time
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlvr.errors import ConfigError, SandboxError
 from rlvr.sandbox import CallFailed, Limits, LocalSandbox, RunStatus
 from rlvr.sandbox.conformance import Case, conformance, load_cases
+from rlvr.sandbox.guest.values import Refused
 
 pytestmark = pytest.mark.sandbox
 
@@ -77,6 +82,55 @@ def test_a_session_keeps_its_state_and_gives_plain_values(sandbox) -> None:
     with sandbox.session(source) as session:
         assert session.call("add", [1]) == [1]
         assert session.call("add", [(2, None)], {"twice": True}) == [1, (2, None)] * 2
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            -0.0,
+            2**70,
+            True,
+            "\udc80 and \u00e9",
+            b"\0",
+            1j,
+            None,
+            [],
+            (),
+            {},
+            {(1, "a"): [{2: ()}]},
+        ),
+        *(bytearray(b"x"), {1, 2}, frozenset([3]), range(3), Decimal("1.50"), Fraction(1, 3), int),
+        *([[bytearray(b"y")]], IntEnum("Kind", "A").A, [[[[1]]]] * 3),  # type: ignore[attr-defined]
+    ],
+    ids=repr,
+)
+def test_arguments_arrive_as_they_are(sandbox, value) -> None:
+    source = "def f(*args, **named): return [repr(args[0]), type(args[0]).__name__, named]"
+    plain = int(value) if isinstance(value, IntEnum) else value
+    with sandbox.session(source) as session:
+        found = session.call("f", [value], {"key": value})
+    assert found == [repr(plain), type(plain).__name__, {"key": plain}]
+
+
+def test_arguments_that_contain_themselves_are_refused(sandbox) -> None:
+    cyclic: list[Any] = []
+    cyclic.append(cyclic)
+    with sandbox.session("def f(x): return x") as session:
+        with pytest.raises(Refused):
+            session.call("f", [cyclic])
+        assert session.call("f", [1]) == 1
+
+
+def test_what_a_session_defines_is_told_by_names_that_can_be_used(sandbox) -> None:
+    source = (
+        "import math\nglobals()['a b\\nc class'] = 1\nclass E(ValueError): pass\ndef f(): 1\nx = 2"
+    )
+    with sandbox.session(source) as session:
+        kinds = {"math": "module:math", "f": "function", "x": "value"}
+        told = session.kinds()
+        assert told.pop("E").startswith("exception:ValueError,Exception")
+        assert told == kinds
 
 
 def test_a_session_tells_how_a_call_failed(sandbox) -> None:
