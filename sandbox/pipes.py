@@ -54,11 +54,12 @@ def two_pipes() -> tuple[int, int, int, int]:
         raise
 
 
-def close(fd: int) -> None:
-    """Close an end."""
+def close(*ends: int) -> None:
+    """Close some ends."""
     with _lock:
-        _open.discard(fd)
-        os.close(fd)
+        _open.difference_update(ends)
+        for fd in ends:
+            os.close(fd)
 
 
 def explain(error: OSError) -> str:

@@ -116,8 +116,8 @@ class _Pipes:
         return list(self._theirs.values())
 
     def close_theirs(self) -> None:
-        while self._theirs:
-            pipes.close(self._theirs.popitem()[1])
+        pipes.close(*self._theirs.values())
+        self._theirs.clear()
 
     def close(self, name: str) -> None:
         pipes.close(self.ours.pop(name))
@@ -127,8 +127,8 @@ class _Pipes:
 
     def __exit__(self, *details: object) -> None:
         self.close_theirs()
-        for name in list(self.ours):
-            self.close(name)
+        pipes.close(*self.ours.values())
+        self.ours.clear()
 
 
 class _Exchange:
@@ -187,8 +187,8 @@ class _Exchange:
             while name in self._pipes.ours:
                 if time.monotonic() > deadline:
                     raise SlotDied("the sandbox left a process of a program behind")
-                readable(self._pipes.ours[name], 0.5)
-                self._move(name)
+                if self._read(name):
+                    readable(self._pipes.ours[name], 0.5)
 
     def _move(self, name: str) -> bool:
         return self._write(name) if name in self._left else self._read(name)
@@ -208,16 +208,18 @@ class _Exchange:
         return False
 
     def _read(self, name: str) -> bool:
-        """Read some; False at the end."""
-        try:
-            piece = os.read(self._pipes.ours[name], 1 << 20)
-        except BlockingIOError:
-            return True
-        if not piece:
-            self._pipes.close(name)
-            return False
+        """Read what there is, or some where it is too much; False at the end."""
         kept = self.output[name]
-        room = self._cap - len(kept)
-        kept += piece[:room]
-        self.overflowed = self.overflowed or len(piece) > room
-        return True
+        while True:
+            try:
+                piece = os.read(self._pipes.ours[name], 1 << 16)
+            except BlockingIOError:
+                return True
+            if not piece:
+                self._pipes.close(name)
+                return False
+            room = self._cap - len(kept)
+            kept += piece[:room]
+            self.overflowed = self.overflowed or len(piece) > room
+            if self.overflowed:
+                return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,9 +55,13 @@ class TestResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types, without what is not known or empty."""
-        pairs = {name: getattr(self, name) for name in self.__slots__ if name != "__test__"}
-        kept = {name: value for name, value in pairs.items() if value not in (None, "")}
+        pairs = zip(_FIELDS, _fields_of(self), strict=True)
+        kept = {name: value for name, value in pairs if value is not None and value != ""}
         return {**kept, "verdict": self.verdict.value}
+
+
+_FIELDS = tuple(item.name for item in dataclasses.fields(TestResult))
+_fields_of = operator.attrgetter(*_FIELDS)
 
 
 def of_run(result: RunResult, verdict: Outcome, score: float, note: str, said: str) -> TestResult:

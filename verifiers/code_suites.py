@@ -23,6 +23,8 @@ from rlvr.verifiers.code_results import ENDINGS, Tally, TestResult
 
 _TESTER_MEMORY = 512 << 20
 _MOST_REPORT_BYTES = 1 << 18
+_PASSED = TestResult(verdict=Outcome.CORRECT, score=1.0)
+_FAILED = TestResult(verdict=Outcome.INCORRECT)
 
 
 def run_suite(
@@ -159,10 +161,7 @@ def read_report(
     """
     passed, total = int(report["passed"]), int(report["total"])
     problem, detail = report["problem"], str(report["detail"])
-    tests = [
-        TestResult(verdict=Outcome.CORRECT if good else Outcome.INCORRECT, score=float(good))
-        for good in report["passes"]
-    ]
+    tests = [_PASSED if good else _FAILED for good in report["passes"]]
     if problem is None:
         return Tally(passed, total, None, "", tests=tests, facts=facts)
     if problem == "test_error":
