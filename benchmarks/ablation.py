@@ -43,33 +43,33 @@ WARM: dict[str, Any] = {
     "policy": "new",
     "new_policy": {
         "alphabet": "0123456789+=A:, \n",
-        "hidden_size": 96,
-        "layers": 3,
+        "hidden_size": 64,
+        "layers": 2,
         "heads": 4,
-        "max_length": 80,
+        "max_length": 64,
     },
     "environment": {"name": TASK, "split": "train", "size": 60_000},
     "batch_size": 128,
-    "steps": 300,
-    "optimizer": {"lr": 2e-3, "warmup_steps": 20, "weight_decay": 0.01},
+    "steps": 600,
+    "optimizer": {"lr": 3e-3, "warmup_steps": 20, "weight_decay": 0.01},
     "held_out": {"count": 200, "every": 100},
     "checkpoint": {"every": 50},
 }
 RUN: dict[str, Any] = {
     "algorithm": "grpo",
     "environment": {"name": TASK, "size": 20_000},
-    "sampling": {"max_new_tokens": 40},
+    "sampling": {"max_new_tokens": 28},
     "rollout": {"tasks_per_step": 24, "group_size": 8, "workers": 1, "save_every": 1000},
     "objective": {"clip_low": 0.2, "clip_high": 0.2, "mini_batches": 4},
     "optimizer": {"lr": 3e-4, "warmup_steps": 5},
-    "evaluation": {"every": 20, "tasks": 100, "samples": 4, "k": [1, 4]},
+    "evaluation": {"every": 20, "tasks": 150, "samples": 4, "k": [1, 4]},
     "checkpoint": {"every": 25},
 }
 LADDER: dict[str, dict[str, Any]] = {
     "GRPO": {},
     "+ clip-higher": {"objective": {"clip_high": 0.28}},
     "+ token-level loss": {"objective": {"aggregation": "token-mean"}},
-    "+ overlong shaping": {"rollout": {"overlong_buffer": 10}},
+    "+ overlong shaping": {"rollout": {"overlong_buffer": 8}},
     "+ dynamic sampling": {"rollout": {"dynamic_sampling": True, "max_rounds": 4}},
 }
 CURVES = (

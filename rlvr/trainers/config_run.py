@@ -151,6 +151,8 @@ class RunConfig(Section):
     micro_batch_tokens: PositiveInt = 16384
     """Tokens in one forward pass; a prompt that several completions share counts once."""
     checkpoint: CheckpointConfig = CheckpointConfig()
+    tracking: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Where the metrics are shown besides, as the run goes; needs `rlvr[track]`."""
     lora: LoraConfig | None = None
     """Train LoRA matrices, and leave the weights as they are."""
     distributed: DistributedConfig = DistributedConfig()

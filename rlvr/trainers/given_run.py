@@ -90,6 +90,7 @@ def make_plan(config: GivenDataConfig, folder: Path) -> Plan:
         evaluate_every=None if config.held_out is None else config.held_out.every,
         checkpoint_every=config.checkpoint.every,
         keep=config.checkpoint.keep,
+        tracking=config.tracking,
     )
 
 

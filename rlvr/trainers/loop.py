@@ -16,7 +16,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,6 +129,7 @@ class Plan:
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: checkpoints that stay.
         stop: ends the loop early, given the metrics of an evaluation.
+        tracking: the trackers that show the metrics, by name.
     """
 
     name: str
@@ -138,6 +139,7 @@ class Plan:
     checkpoint_every: int
     keep: int
     stop: Callable[[Metrics], bool] = lambda metrics: False
+    tracking: Sequence[str] = ()
 
 
 def fit(learner: Learner, plan: Plan, *, resume: bool, world: World = ALONE) -> Metrics:
@@ -151,13 +153,23 @@ def fit(learner: Learner, plan: Plan, *, resume: bool, world: World = ALONE) -> 
     Raises:
         UserError: the folder holds a run already and `resume` is false.
     """
-    log = RunLog(plan.folder, writes=world.is_main)
+    log = RunLog(plan.folder, writes=world.is_main, tracking=plan.tracking)
     if not resume and world.on_main(lambda: log.exists):
         raise UserError(
             f"{plan.folder} holds a run already: go on with it (--resume) "
             "or choose another folder (--set output=...)"
         )
     plan.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        last = _train(learner, plan, log, world)
+    finally:
+        log.close()
+    _save_final(learner.policy, plan.folder / "policy", world)
+    return last
+
+
+def _train(learner: Learner, plan: Plan, log: RunLog, world: World) -> Metrics:
+    """Every step that is missing; the metrics of the last evaluation."""
     done, last = _restore(learner, plan.folder, world)
     world.on_main(lambda: _forget_later(plan.folder, done))
     log.rewind(done)
@@ -180,7 +192,6 @@ def fit(learner: Learner, plan: Plan, *, resume: bool, world: World = ALONE) -> 
                     _checkpoint(learner, plan, step, last, world)
             log.timing(step, learner.clock.drain())
             progress.advance(note=learner.headline({**metrics, **last}))
-    _save_final(learner.policy, plan.folder / "policy", world)
     return last
 
 

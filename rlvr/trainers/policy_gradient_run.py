@@ -104,6 +104,7 @@ def make_plan(config: PolicyGradientConfig, folder: Path, name: str) -> Plan:
         evaluate_every=None if evaluation is None else evaluation.every,
         checkpoint_every=config.checkpoint.every,
         keep=config.checkpoint.keep,
+        tracking=config.tracking,
     )
 
 

@@ -23,6 +23,7 @@ from rlvr.distributed import World, join
 from rlvr.errors import UserError
 from rlvr.files import prepare_folder, write_text
 from rlvr.progress import show_progress
+from rlvr.tracking_tools import check_trackers
 from rlvr.trainers.config import (
     DPOConfig,
     PolicyGradientConfig,
@@ -43,7 +44,7 @@ PREPARE: dict[type[RunConfig], str] = {
     DPOConfig: "rlvr.trainers.dpo:prepare_dpo",
 }
 """Who makes the job of a configuration, as `module:function`: a run imports what it needs."""
-MAY_CHANGE = {"steps", "checkpoint", "output", "distributed"}
+MAY_CHANGE = {"steps", "checkpoint", "output", "distributed", "tracking"}
 """Keys that may differ when a run is resumed; any other change makes it another run."""
 
 
@@ -95,6 +96,7 @@ def prepare(config: RunConfig, world: World) -> Job:
     Raises:
         UserError: something that the configuration names cannot be loaded.
     """
+    check_trackers(config.tracking)
     module, _, function = PREPARE[type(config)].partition(":")
     make: Callable[[RunConfig, World], Job] = getattr(importlib.import_module(module), function)
     return make(config, world)

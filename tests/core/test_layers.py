@@ -31,6 +31,7 @@ LAYERS = {
     "checkpoints": 4,
     "checkpoints_optimizer": 4,
     "tracking": 4,
+    "tracking_tools": 4,
     "distributed": 4,
     "sharding": 4,
     "sharing": 4,
