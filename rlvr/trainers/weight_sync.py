@@ -19,8 +19,8 @@ from rlvr.protocols import TrainableSampler
 from rlvr.seeds import derive_seed
 from rlvr.types import Completion, Prompt, SamplingParams
 
-PROMPTS = 4
-TOKENS = 16
+PROMPTS = 8
+TOKENS = 8
 """Of a probe: prompts, and tokens of each answer."""
 MOVED = 0.02
 """Nats a token that the policy must have moved before anything is concluded (movements add up until
@@ -35,7 +35,7 @@ class WeightSync:
         sampler: what samples.
         prompts: what it is asked after each hand-over.
         temperature: of training; the whole distribution is looked at, without top_p and top_k.
-        max_new_tokens: of training; a probe has 16 at the most.
+        max_new_tokens: of training; a probe has 8 at the most.
         seed: of the run.
     """
 
