@@ -151,12 +151,14 @@ class Collected:
         sampled: every group that was sampled, those left out too.
         rounds: how many rounds of sampling.
         wanted: groups that a full batch has.
+        metrics: what the source of tasks has to say of itself, for the log.
     """
 
     groups: list[RolloutGroup]
     sampled: list[RolloutGroup]
     rounds: int
     wanted: int
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def is_full(self) -> bool:

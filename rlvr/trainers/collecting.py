@@ -76,13 +76,16 @@ class RolloutSource:
                 self.curriculum.observe(groups)
             return groups
 
-        return collect(
+        collected = collect(
             settings.tasks_per_step,
             next_round,
             keep=self.trains,
             max_rounds=settings.max_rounds,
             oversampling=settings.oversampling,
         )
+        if self.curriculum is not None:
+            collected.metrics.update(self.curriculum.metrics())
+        return collected
 
     def roll_out(self, tasks: Sequence[Task], settings: RoundSettings) -> list[RolloutGroup]:
         """A round: the same groups whatever the number of processes, but for float rounding."""

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rlvr.config import Component, Section
+from rlvr.config import Component, Section, merge
 from rlvr.errors import ConfigError, nearest
 from rlvr.trainers.config import PRESETS, SECTIONS
 
@@ -43,12 +43,19 @@ def _walk(section: type[BaseModel], prefix: str, presets: dict[str, Any]) -> Ite
         preset = presets.get(name)
         if inner is not None:
             if type(None) in typing.get_args(field.annotation):
-                yield Key(prefix + name, "section or null", _default(field, None), _meaning(field))
-            yield from _walk(inner, f"{prefix}{name}.", preset or {})
+                shown = _default(field, None) if preset is None else "on"
+                yield Key(prefix + name, "section or null", shown, _meaning(field))
+            yield from _walk(inner, f"{prefix}{name}.", merge(_set_in(field), preset or {}))
         else:
             yield Key(
                 prefix + name, _type(field.annotation), _default(field, preset), _meaning(field)
             )
+
+
+def _set_in(field: FieldInfo) -> dict[str, Any]:
+    """What the default of a section sets otherwise than its class does."""
+    default = field.get_default(call_default_factory=True)
+    return default.model_dump(exclude_unset=True) if isinstance(default, Section) else {}
 
 
 def _section_in(annotation: Any) -> type[Section] | None:
@@ -68,6 +75,8 @@ def _type(annotation: Any) -> str:
         return " or ".join("null" if a is type(None) else _type(a) for a in arguments)
     if origin is typing.Annotated:
         return _type(arguments[0])
+    if origin is dict:
+        return f"names with a {_type(arguments[1])} each"
     if origin in (list, tuple):
         return f"list of {_type(arguments[0])}"
     return getattr(annotation, "__name__", str(annotation))

@@ -124,7 +124,7 @@ class PolicyGradientLearner:
             collected = self.pipeline.take(step)
         groups, bound = within_bound(collected, self.config.rollout, step, say=self.world.is_main)
         metrics = rollout_metrics(collected) | staleness(collected, self.optim.updates) | bound
-        metrics |= self.sync_metrics(collected)
+        metrics |= self.sync_metrics(collected) | collected.metrics
         if groups:
             metrics |= self.learn(groups, step)
         self.remember(collected)

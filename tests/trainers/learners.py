@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rlvr.config import merge
 from rlvr.policy import Policy, make_policy
 from rlvr.registry import environments
@@ -44,6 +46,7 @@ def new_policy(config: PolicyGradientConfig) -> Policy:
 def learner(folder: Path, **changes: Any) -> PolicyGradientLearner:
     """A learner on a tiny new policy."""
     config = configured(folder, **changes)
+    torch.set_num_threads(config.threads)
     policy = new_policy(config)
     return PolicyGradientLearner(
         config,

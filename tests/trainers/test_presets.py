@@ -52,6 +52,8 @@ def test_a_preset_shows_its_keys_and_takes_a_file(algorithm: str) -> None:
     for section in ("objective", "reward", "reference", "critic", "replay", "curriculum"):
         own = [key for key in keys.values() if key.name.startswith(section + ".")]
         assert own and all(key.meaning for key in own if ".optimizer." not in key.name)
+    assert keys["critic"].default == ("on" if algorithm == "ppo" else "null")
+    assert keys["critic.optimizer.lr"].default == "1e-05"
     loss = PRESETS[algorithm].get("objective", {}).get("loss")
     assert loss is None or loss in keys["objective.loss"].default
     file = {
