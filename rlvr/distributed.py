@@ -51,6 +51,7 @@ class World:
         size: how many there are.
         device: the kind of device that they compute on: `cpu` or `cuda`.
         sharded: whether each holds a part of the weights (FSDP) rather than all of them.
+        timeout: seconds that a process waits for the others in one exchange.
         group: of torch; `None` is the one of all threads that have no other.
     """
 
@@ -58,13 +59,16 @@ class World:
     size: int = 1
     device: str = "cpu"
     sharded: bool = False
+    timeout: float = 1800.0
     group: dist.ProcessGroup | None = None
 
     def apart(self) -> World:
         """The same processes, for another thread: what the two say does not get mixed up."""
         if self.size == 1:
             return self
-        return dataclasses.replace(self, group=dist.new_group(backend="gloo"))
+        return dataclasses.replace(
+            self, group=dist.new_group(backend="gloo", timeout=timedelta(seconds=self.timeout))
+        )
 
     @property
     def is_main(self) -> bool:
@@ -233,7 +237,8 @@ def join(*, mode: str, timeout: float, device: str) -> Iterator[World]:
     board = _Board(store, rank)
     kind = "cuda" if on_gpu else "cpu"
     try:
-        world = World(rank, size, kind, mode == "fsdp" or (mode == "auto" and on_gpu))
+        sharded = mode == "fsdp" or (mode == "auto" and on_gpu)
+        world = World(rank, size, kind, sharded, timeout)
         yield world
         board.stop()
         world.barrier()

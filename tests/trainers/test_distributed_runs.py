@@ -1,0 +1,189 @@
+"""Whole runs of `rlvr train` under torchrun: as one process does them, killed, taken up again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+from torchrun import ENVIRONMENT, torchrun
+
+from rlvr.rollout_table import read_rollouts
+from rlvr.tracking import read_jsonl
+
+EVEN = Path(__file__).with_name("even_verifier.py")
+CONFIG: dict[str, Any] = {
+    "algorithm": "dapo",
+    "policy": "new",
+    "new_policy": {
+        "alphabet": "0123456789+=A: \n",
+        "hidden_size": 16,
+        "layers": 2,
+        "heads": 2,
+        "max_length": 32,
+    },
+    "environment": {"name": "arithmetic", "digits": 1, "size": 300},
+    "verifier": f"{EVEN}:even",
+    "warm_start": {
+        "max_steps": 4,
+        "batch_size": 7,
+        "stop_at": 1.0,
+        "check_every": 2,
+        "check_tasks": 9,
+    },
+    "sampling": {"max_new_tokens": 8},
+    "rollout": {"tasks_per_step": 5, "group_size": 4, "workers": 1, "mask_truncated": False},
+    "objective": {"epochs": 2, "mini_batches": 2, "kl_coefficient": 0.01},
+    "optimizer": {"lr": 1e-3},
+    "micro_batch_tokens": 60,
+    "steps": 4,
+    "evaluation": {"every": 2, "tasks": 5, "samples": 2, "k": [1, 2]},
+    "checkpoint": {"every": 1, "keep": 2},
+}
+WEIGHTS = "policy/model.safetensors"
+
+
+def write(folder: Path, **changes: Any) -> str:
+    """A configuration file for a run in `folder`."""
+    file = folder.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump({**CONFIG, "output": str(folder), **changes}))
+    return str(file)
+
+
+def train(processes: int, config: str, *arguments: str, fails: bool = False) -> str:
+    """Train in so many processes, resuming; what was printed."""
+    command = ["train", config, "--resume", *arguments]
+    if processes > 1:
+        ended = torchrun("-m", "rlvr", *command, processes=processes, limit=200)
+        code, output = ended.code, ended.output
+    else:
+        ran = subprocess.run(
+            [sys.executable, "-m", "rlvr", *command],
+            capture_output=True,
+            text=True,
+            timeout=200,
+            env={**os.environ, **ENVIRONMENT},
+        )
+        code, output = ran.returncode, ran.stdout + ran.stderr
+    assert (code != 0) == fails, output
+    return output
+
+
+def assert_close(found: Path, expected: Path) -> None:
+    """Metrics of two runs that differ in nothing but the order in which floats were added up."""
+    for stage in ("warm_start", "."):
+        rows = [read_jsonl(folder / stage / "metrics.jsonl") for folder in (found, expected)]
+        assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
+        for mine, theirs in zip(*rows, strict=True):
+            for name, value in theirs.items():
+                assert mine[name] == pytest.approx(value, rel=1e-4, abs=1e-5), (name, theirs)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("mode", ["data_parallel", "fsdp"])
+def test_a_run_of_two_processes_is_that_of_one_and_survives_a_kill(
+    tmp_path: Path, mode: str
+) -> None:
+    choice = ("--set", f"distributed.mode={mode}")
+    one, two, killed = (tmp_path / name for name in ("one", "two", "killed"))
+    train(1, write(one))
+    printed = train(2, write(two), *choice)
+    assert printed.count("pass@1:") == 1, "one process reports"
+    assert_close(two, one)
+    assert not list(two.rglob(".writing_*"))
+    tables = [folder / "rollouts" / "step_000001.parquet" for folder in (one, two)]
+    if tables[0].exists():
+        first, second = (read_rollouts(table) for table in tables)
+        assert [r.completion.token_ids for r in first] == [r.completion.token_ids for r in second]
+
+    kill_one_of_two(write(killed), killed, *choice)
+    train(2, str(killed.with_suffix(".yaml")), *choice)
+    for name in ("metrics.jsonl", "warm_start/metrics.jsonl", WEIGHTS):
+        assert (killed / name).read_bytes() == (two / name).read_bytes(), name
+
+    # Further steps, by one process and by two, from the checkpoint that two wrote.
+    shutil.copytree(two, tmp_path / "alone")
+    longer = ("--set", "steps=6")
+    train(1, write(tmp_path / "alone"), *longer)
+    other = "data_parallel" if mode == "fsdp" else "fsdp"
+    train(2, str(two.with_suffix(".yaml")), *longer, "--set", f"distributed.mode={other}")
+    assert_close(tmp_path / "alone", two)
+    ours, theirs = load_file(tmp_path / "alone" / WEIGHTS), load_file(two / WEIGHTS)
+    assert all((ours[name] - theirs[name]).abs().max() < 1e-4 for name in ours)
+
+
+def kill_one_of_two(config: str, folder: Path, *arguments: str) -> None:
+    """Start two processes, kill the second after the second step, and see both end."""
+    torchrun_two = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    launcher = subprocess.Popen(
+        [sys.executable, "-m", *torchrun_two, "-m", "rlvr", "train", config, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **ENVIRONMENT},
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 200
+        while not has_step(folder, 2):
+            assert launcher.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        workers = children(launcher.pid)
+        assert len(workers) == 2
+        os.kill(workers[1], signal.SIGKILL)
+        output, _ = launcher.communicate(timeout=60)
+    finally:
+        if launcher.poll() is None:
+            os.killpg(launcher.pid, signal.SIGKILL)
+    assert launcher.returncode != 0
+    assert b"SIGKILL" in output, output.decode()
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def has_step(folder: Path, step: int) -> bool:
+    """Whether the run in a folder has logged a step."""
+    file = folder / "metrics.jsonl"
+    return file.exists() and any(row["step"] >= step for row in read_jsonl(file))
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started, in that order."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_imitation_of_given_completions_is_shared_too(tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    rows = [{"prompt": f"{i}+1=", "completion": f"A: {i + 1}"} for i in range(40)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changes = {"algorithm": "sft", "data": str(data), "batch_size": 7, "held_out": {"count": 5}}
+    kept = ("policy", "new_policy", "optimizer", "micro_batch_tokens", "steps")
+    for name in ("one", "two"):
+        values = {key: CONFIG[key] for key in kept} | changes | {"output": str(tmp_path / name)}
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
+    train(1, str(tmp_path / "one.yaml"))
+    train(2, str(tmp_path / "two.yaml"), "--set", "distributed.mode=fsdp")
+    found, expected = (read_jsonl(tmp_path / n / "metrics.jsonl") for n in ("two", "one"))
+    assert len(found) == len(expected)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_several_processes_cannot_do_is_refused_in_one_line(tmp_path: Path) -> None:
+    config = write(tmp_path / "run", lora={})
+    output = train(2, config, "--set", "distributed.mode=fsdp", fails=True)
+    errors = [line for line in output.splitlines() if "rlvr: error:" in line]
+    assert len(errors) == 1 and "use distributed.mode=data_parallel" in errors[0], output
+    assert not (tmp_path / "run").exists(), "nothing was written"
