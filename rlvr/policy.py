@@ -211,7 +211,12 @@ def save_weights(
         weights = whole_weights(model)
     if weights is None and has_lora(model):
         weights = plain_state_dict(model)
-    model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+    # Of several processes, transformers would let none but the first write, wherever it is to.
+    model.should_save_on_this_rank = lambda is_main_process: is_main_process
+    try:
+        model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+    finally:
+        del model.should_save_on_this_rank
 
 
 def torch_dtype(name: str) -> torch.dtype:

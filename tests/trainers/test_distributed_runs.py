@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import require
 from safetensors.torch import load_file
 from torchrun import ENVIRONMENT, torchrun
 
@@ -187,3 +189,31 @@ def test_what_several_processes_cannot_do_is_refused_in_one_line(tmp_path: Path)
     errors = [line for line in output.splitlines() if "rlvr: error:" in line]
     assert len(errors) == 1 and "use distributed.mode=data_parallel" in errors[0], output
     assert not (tmp_path / "run").exists(), "nothing was written"
+
+
+@pytest.mark.slow
+@pytest.mark.vllm
+@pytest.mark.timeout(400)
+def test_each_process_has_an_engine_that_gets_the_gathered_weights(tmp_path: Path) -> None:
+    require("vllm", importlib.util.find_spec("vllm") is not None, "vLLM is not installed")
+    shape = {**CONFIG["new_policy"], "hidden_size": 64}
+    changes = {"sampler": "vllm", "new_policy": shape, "warm_start": None, "evaluation": None}
+    config = write(tmp_path / "run", **{**changes, "steps": 3})
+    train(2, config, "--set", "distributed.mode=fsdp")
+    rows = read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    # Each update moves the weights; an engine that went on with old ones would be 1e-2 off.
+    assert all(row["sampler_gap/mean"] < 1e-5 for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_batches_that_are_made_ahead_are_shared_too(tmp_path: Path) -> None:
+    """In a thread, beside the exchanges of the update."""
+    rollout = {**CONFIG["rollout"], "max_staleness": 1, "parts": 2}
+    changes = {"rollout": rollout, "warm_start": None, "evaluation": None}
+    train(1, write(tmp_path / "one", **changes))
+    train(2, write(tmp_path / "two", **changes))
+    found, expected = (read_jsonl(tmp_path / n / "metrics.jsonl") for n in ("two", "one"))
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-4)
