@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import require
 from safetensors.torch import load_file
 from torchrun import ENVIRONMENT, torchrun
 
 from rlvr.rollout_table import read_rollouts
 from rlvr.tracking import read_jsonl
+from tests.conftest import require
 
 EVEN = Path(__file__).with_name("even_verifier.py")
 CONFIG: dict[str, Any] = {
