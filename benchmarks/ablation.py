@@ -1,6 +1,6 @@
 """DAPO's ladder at the scale of a laptop: what each part adds, over several seeds.
 
-    python benchmarks/ablation.py [--output runs/ablation] [--seeds 5] [--steps 100] [--jobs 1]
+    python benchmarks/ablation.py [--output runs/ablation] [--seeds 5] [--steps 75] [--jobs 1]
                                   [--plot docs/ablation.png] [--write docs/experiments.md]
 
 Five rungs, each with everything of those before it: GRPO, clip-higher, token-level loss, overlong
@@ -59,10 +59,15 @@ RUN: dict[str, Any] = {
     "algorithm": "grpo",
     "environment": {"name": TASK, "size": 20_000},
     "sampling": {"max_new_tokens": 28},
-    "rollout": {"tasks_per_step": 24, "group_size": 8, "workers": 1, "save_every": 1000},
+    "rollout": {"tasks_per_step": 48, "group_size": 8, "workers": 1, "save_every": 1000},
     "objective": {"clip_low": 0.2, "clip_high": 0.2, "mini_batches": 4},
-    "optimizer": {"lr": 3e-4, "warmup_steps": 5},
-    "evaluation": {"every": 20, "tasks": 150, "samples": 4, "k": [1, 4]},
+    "optimizer": {
+        "lr": 6e-4,
+        "warmup_steps": 5,
+        "schedule": "linear",
+        "final_lr_fraction": 0.1,
+    },
+    "evaluation": {"every": 25, "tasks": 150, "samples": 4, "k": [1, 4]},
     "checkpoint": {"every": 25},
 }
 LADDER: dict[str, dict[str, Any]] = {
@@ -117,7 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--output", type=Path, default=Path("runs/ablation"))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=75)
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, one core each")
     parser.add_argument("--plot", type=Path, help="a PNG with the curves (needs matplotlib)")
     parser.add_argument("--write", type=Path, help="a Markdown file whose marked part is replaced")
@@ -271,7 +276,7 @@ def table(runs: Sequence[Run], arguments: argparse.Namespace) -> str:
         cells.append(shown([final(run, "eval/pass@4", 1) for run in of_rung]))
         for name, digits in (("entropy", 3), ("length/mean", 1), ("length/truncated", 3)):
             cells.append(f"{mean([final(run, name) for run in of_rung]):.{digits}f}")
-        cells.append(f"{mean([final(run, 'effective') for run in of_rung]):.1f} of 24")
+        cells.append(f"{mean([final(run, 'effective') for run in of_rung]):.1f} of 48")
         sampled = [sum(row.get("sampling/rollouts", 0) for row in run.rows()) for run in of_rung]
         cells.append(f"{mean(sampled):,.0f}")
         lines.append(f"| {' | '.join(cells)} |")

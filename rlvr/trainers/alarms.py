@@ -16,10 +16,11 @@ from rlvr.evals.text import number
 
 WINDOW = 5
 """Steps whose mean is looked at, so that one odd batch raises nothing."""
-ENTROPY_SHARE = 0.15
-"""Of the entropy of the first steps: below this a policy hardly explores."""
+ENTROPY_SHARE = 0.35
+"""Where a policy learns, entropy falls about as the share of wrong answers does: in 16 of 17 runs
+of three tasks, never below 0.52 times that. The 17th, which stopped learning, came to 0.30."""
 SOLVED = 0.9
-"""A mean reward from which low entropy and equal rewards are what success looks like."""
+"""A mean reward from which equal rewards are what success looks like."""
 ZERO_SIGNAL_SHARE = 0.8
 LENGTH_FACTOR = 2.0
 SAMPLER_GAP = 0.05
@@ -83,15 +84,15 @@ class History:
 
 
 def entropy_collapse(history: History) -> str | None:
-    """Entropy is a small share of what it was, and the reward is not yet high."""
+    """Entropy has fallen much further than the share of wrong answers."""
     before, now = history.first("entropy"), history.last("entropy")
-    reward = history.last("reward/mean")
-    if before is None or now is None or reward is None or before <= 0:
+    then, right = history.first("outcome/correct"), history.last("outcome/correct")
+    if before is None or now is None or then is None or right is None or before <= 0:
         return None
-    if now < ENTROPY_SHARE * before and reward < SOLVED:
+    if now / before < ENTROPY_SHARE * (1.0 - right) / max(1e-9, 1.0 - then):
         return (
-            f"entropy {number(now)} nats a token, {number(before)} in the first steps, "
-            f"at a mean reward of {number(reward)}"
+            f"entropy {number(now)} nats a token, {number(before)} in the first steps; "
+            f"{right:.0%} of the answers right, {then:.0%} then"
         )
     return None
 

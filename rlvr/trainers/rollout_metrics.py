@@ -12,7 +12,7 @@ from typing import Any
 from rlvr.rollouts import Collected, is_informative
 from rlvr.trainers.loop import Metrics
 from rlvr.trainers.optimization import mean
-from rlvr.types import FinishReason, Rollout, RolloutGroup
+from rlvr.types import FinishReason, Outcome, Rollout, RolloutGroup
 
 
 def rollout_metrics(collected: Collected) -> Metrics:
@@ -30,7 +30,7 @@ def rollout_metrics(collected: Collected) -> Metrics:
         "verifier_errors": float(len(rollouts) - len(graded)),
     }
     metrics |= length_metrics(rollouts) | signal_metrics(collected.sampled)
-    for outcome in sorted({rollout.verdict.outcome for rollout in rollouts}):
+    for outcome in sorted({Outcome.CORRECT, *(rollout.verdict.outcome for rollout in rollouts)}):
         share = mean(float(rollout.verdict.outcome is outcome) for rollout in rollouts)
         metrics[f"outcome/{outcome.value}"] = share
     for name in sorted({name for rollout in graded for name in rollout.verdict.metrics}):

@@ -42,19 +42,19 @@ def ramp(start: float, end: float, count: int) -> Callable[[int], float]:
 
 
 def test_entropy_that_is_gone_before_the_task_is_solved_raises() -> None:
-    rows = steps(40, entropy=ramp(1.0, 0.01, 30), reward__mean=level(0.4))
-    assert run(rows) == [(29, "entropy_collapse")]
+    rows = steps(40, entropy=ramp(1.0, 0.01, 30), outcome__correct=ramp(0.2, 0.4, 30))
+    assert [name for _, name in run(rows)] == ["entropy_collapse"]
 
 
 @pytest.mark.parametrize(
     "rows",
     [
-        steps(40, entropy=ramp(1.0, 0.01, 30), reward__mean=level(0.97)),
-        steps(40, entropy=ramp(1.0, 0.3, 30), reward__mean=level(0.4)),
-        steps(4, entropy=ramp(1.0, 0.01, 4), reward__mean=level(0.4)),
-        steps(40, entropy=lambda i: 0.01 if i == 20 else 1.0, reward__mean=level(0.4)),
+        steps(40, entropy=ramp(1.0, 0.05, 30), outcome__correct=ramp(0.2, 0.97, 30)),
+        steps(40, entropy=ramp(1.0, 0.5, 30), outcome__correct=level(0.4)),
+        steps(4, entropy=ramp(1.0, 0.01, 4), outcome__correct=level(0.4)),
+        steps(40, entropy=lambda i: 0.01 if i == 20 else 1.0, outcome__correct=level(0.4)),
     ],
-    ids=["solved", "a slow fall", "too short to say", "one odd batch"],
+    ids=["as the answers get right", "a slow fall", "too short to say", "one odd batch"],
 )
 def test_entropy_that_may_be_low_raises_nothing(rows: list[Row]) -> None:
     assert run(rows) == []
@@ -170,6 +170,7 @@ def test_a_healthy_run_raises_nothing() -> None:
         200,
         entropy=ramp(0.4, 0.05, 200),
         reward__mean=ramp(0.25, 0.95, 200),
+        outcome__correct=ramp(0.25, 0.95, 200),
         length__mean=ramp(8, 9, 200),
         length__truncated=level(0.01),
         groups__zero_signal=ramp(0.3, 0.7, 200),
@@ -190,7 +191,7 @@ def test_every_alarm_can_be_raised_by_a_test_here_and_says_what_to_do() -> None:
 
 
 def test_a_resumed_run_raises_what_a_run_that_never_stopped_raises() -> None:
-    rows = steps(40, entropy=ramp(1.0, 0.01, 30), reward__mean=level(0.4), grad_norm=level(1.0))
+    rows = steps(40, entropy=ramp(1.0, 0.01, 30), outcome__correct=level(0.4), grad_norm=level(1.0))
     rows[5]["grad_norm"] = math.nan
     straight = run([dict(row) for row in rows])
     for stop in range(1, 40):
