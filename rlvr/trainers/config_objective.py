@@ -73,6 +73,9 @@ class ObjectiveConfig(Section):
     """A registered `token-selection/<name>`: the loss of all other tokens is 0 (`top-entropy`). The
     losses `clip-cov` and `kl-cov` bring their own, with the options that stand here."""
     mismatch: MismatchConfig = MismatchConfig()
+    off_policy_threshold: PositiveFloat | None = None
+    """Leave out sequences of negative advantage that the policy has become less likely to write
+    than the sampler was, by more than this many nats a token."""
     epochs: PositiveInt = 1
     """Passes over the rollouts of a step."""
     mini_batches: PositiveInt = 1

@@ -188,6 +188,23 @@ def check(config: PolicyGradientConfig) -> Objective:
     return objective
 
 
+def doubts(config: PolicyGradientConfig) -> list[str]:
+    """What is allowed and probably not meant, a line each."""
+    found = []
+    sampling, settings = config.sampling, config.objective
+    if (sampling.top_p < 1 or sampling.top_k > 0) and settings.mismatch.level == "off":
+        found.append(
+            f"sampling.top_p is {sampling.top_p} and top_k {sampling.top_k}: tokens are drawn from "
+            "another distribution than the one that is trained, which biases the gradient; train "
+            "with top_p=1 and top_k=0, or set objective.mismatch.level=token"
+        )
+    if sampling.temperature == 0:
+        found.append(
+            "sampling.temperature is 0: all completions of a task are equal, and teach nothing"
+        )
+    return found
+
+
 def check_reference(config: PolicyGradientConfig) -> None:
     """Refuse settings of a reference model that there is none of, or that cannot be followed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def prepare_policy_gradient(
         UserError: something that it names cannot be loaded.
     """
     objective.check(config)
+    for doubt in objective.doubts(config) if world.is_main else ():
+        print(f"warning: {doubt}", file=sys.stderr)
     environment = load_component(config.environment)
     choose_verifier(config.verifier, environment)
     held_out = load_held_out(config)

@@ -19,7 +19,7 @@ from rlvr.distributed import ALONE, World
 from rlvr.forward import TokenScores
 from rlvr.objectives.aggregation import Totals, aggregate
 from rlvr.objectives.kl import adapted_kl_coefficient, kl_estimate
-from rlvr.objectives.mismatch import MismatchSums, mismatch_weights
+from rlvr.objectives.mismatch import MismatchSums, mismatch_weights, on_policy_sequences
 from rlvr.objectives.policy import PolicyTokens, policy_loss
 from rlvr.objectives.token_selection import keep_only, select_tokens
 from rlvr.policy import Policy
@@ -185,6 +185,8 @@ class PolicyUpdate:
         if chosen is not None and not for_loss:
             per_token = keep_only(per_token, chosen)
         per_token = self.corrected(per_token, tokens, tally)
+        if settings.off_policy_threshold is not None:
+            per_token = self.without_stale(per_token, tokens, settings.off_policy_threshold, tally)
         if REFERENCE in micro.columns and settings.kl_in == "loss":
             per_token = per_token + self.kl_coefficient * self.divergence(micro, tokens, tally)
         if settings.entropy_coefficient:
@@ -231,6 +233,21 @@ class PolicyUpdate:
         )
         tally.apart = apart if tally.apart is None else tally.apart + apart
         return per_token if settings.level == "off" else per_token * weights
+
+    def without_stale(
+        self, per_token: Tensor, tokens: PolicyTokens, threshold: float, tally: Tally
+    ) -> Tensor:
+        """The loss without sequences that went stale and would only be unlearnt."""
+        assert tokens.sampler_logprobs is not None
+        kept = on_policy_sequences(
+            tokens.logprobs.detach(),
+            tokens.sampler_logprobs,
+            tokens.advantages,
+            tokens.sequence_ids,
+            threshold=threshold,
+        )
+        tally.add({"mismatch/stale": total(~kept)})
+        return keep_only(per_token, kept)
 
     def divergence(self, micro: Batch, tokens: PolicyTokens, tally: Tally) -> Tensor:
         """`[N]`: the estimate of the divergence from the reference, as a term of the loss."""

@@ -16,6 +16,7 @@ from rlvr.errors import ConfigError
 from rlvr.objectives.kl import kl_estimate
 from rlvr.trainers.config import ReferenceConfig
 from rlvr.trainers.experience import Experience, pack, shaped_rewards
+from rlvr.trainers.objective import doubts
 from rlvr.trainers.policy_gradient import PolicyGradientLearner
 from rlvr.trainers.reference_model import Reference
 from rlvr.trainers.scoring import REFERENCE, RETURNS, VALUES
@@ -130,6 +131,29 @@ def test_rejection_leaves_disagreeing_sequences_out(tmp_path: Path) -> None:
     metrics = one.updating.update(ragged(), step=1)
     assert metrics["mismatch/zeroed"] == 1.0
     assert torch.equal(before, weights(one))
+
+
+def test_stale_sequences_are_not_unlearnt(tmp_path: Path) -> None:
+    """The sampler's e^-1 a token is far above the policy's: half the advantages are negative."""
+    one = learner(tmp_path, objective={"off_policy_threshold": 0.5})
+    metrics = one.updating.update(ragged(), step=1)
+    # Sequences 1, 3 and 5 have negative advantages and 7, 5 and 6 tokens; 3 does not train.
+    assert metrics["mismatch/stale"] == pytest.approx((7 + 6) / (1 + 7 + 3 + 2 + 6))
+
+
+@pytest.mark.parametrize("level", ["off", "token"])
+def test_a_truncated_distribution_is_doubted_and_can_be_corrected(
+    tmp_path: Path, level: str
+) -> None:
+    """Sampling by top-p biases the gradient (trl#6789); the weights know by how much."""
+    changes = {"sampling": {"top_p": 0.3}, "objective": {"mismatch": {"level": level}}}
+    one = learner(tmp_path, **changes)
+    metrics = one.step(1)
+    assert metrics["sampler_gap/mean"] > 0.5
+    assert metrics["mismatch/mean"] < 0.6
+    said = doubts(one.config)
+    assert len(said) == (1 if level == "off" else 0)
+    assert all("top_p is 0.3" in line and "\n" not in line for line in said)
 
 
 def experience(one: PolicyGradientLearner) -> Experience:
@@ -257,6 +281,29 @@ def test_rewards_are_weighted_shaped_and_punished_in_that_order(tmp_path: Path) 
     assert found.tolist() == pytest.approx(expected)
     with pytest.raises(ConfigError, match=r"reward.weights names 'right', .* task 'a'"):
         shaped_rewards(plain.rollouts, torch.zeros(4, dtype=torch.int64), one.config)
+
+
+def test_the_trainer_sees_the_sampled_ids_whatever_the_text_says(tmp_path: Path) -> None:
+    """Text that is tokenised again gives other ids (trl#5224): it is never looked at."""
+    one = learner(tmp_path)
+    plain = group("a", [1.0, 0.0, 1.0, 0.0])
+    rollouts = tuple(
+        dataclasses.replace(
+            rollout, completion=dataclasses.replace(rollout.completion, text="something else")
+        )
+        for rollout in plain.rollouts
+    )
+    batch = pack([dataclasses.replace(plain, rollouts=rollouts)], one.config).batch
+    for i, rollout in enumerate(plain.rollouts):
+        completion = rollout.completion
+        part = batch.select([i])
+        assert tuple(part.input_ids.tolist()) == (
+            *completion.prompt_token_ids,
+            *completion.token_ids,
+        )
+        assert part.loss_mask.tolist() == [False] * 3 + [True] * len(completion.token_ids)
+        sampled = part.sampler_logprobs[part.loss_mask]
+        assert torch.equal(sampled, torch.tensor(completion.logprobs))
 
 
 PPO = {"algorithm": "ppo", "critic": {"optimizer": {"lr": 2e-2}}, **HIGH}
