@@ -21,7 +21,9 @@ import argparse
 import contextlib
 import gzip
 import importlib.util
+import itertools
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -38,6 +40,11 @@ from rlvr.verifiers.python_code import PythonCodeVerifier
 _HERE = Path(__file__).resolve().parent
 _VERIFIER = PythonCodeVerifier()
 _ECHO = "n = int(input())\nprint(sum(i * i for i in range(n)))"
+_BARE = {  # rows of a table, and stages of `sandbox_parts.py`
+    "bare fork and exit": "os.fork",
+    "bare fork that solves and tests": "os.fork, HumanEval",
+    "isolated process that does": "isolated, HumanEval",
+}
 PARTS = ("trivial", "humaneval", "stdin", "parts")
 OTHER_PARTS = ("docker",)  # only where asked for: it needs an engine and its image
 
@@ -253,15 +260,19 @@ class Bench:
             # Workers are processes, as in verify_many; they stay, with their sandboxes.
             pools = [stack.enter_context(ProcessPoolExecutor(n)) for n in (1, 2)]
 
-            def ours(workers: int) -> None:
-                assert all(pools[workers - 1].map(judge, rows, chunksize=4))
+            held = stack.enter_context(workers_that_stay(2))
 
-            ours(1)
-            ours(2)
-            limit = stack.enter_context(guest())
-            runs["bare fork and exit"] = (number, lambda: limit("os.fork", number))
-            runs["rlvr, 1 worker"] = (number, lambda: ours(1))
-            runs["rlvr, 2 workers"] = (number, lambda: ours(2))
+            def ours(pool: ProcessPoolExecutor) -> None:
+                assert all(pool.map(judge, rows, chunksize=4))
+
+            for pool in (*pools, held):
+                ours(pool)
+            limit = stack.enter_context(guest(str(source)))
+            for name, stage in _BARE.items():
+                runs[name] = (number, lambda stage=stage: limit(stage, number))
+            runs["rlvr, 1 worker"] = (number, lambda: ours(pools[0]))
+            runs["rlvr, 2 workers"] = (number, lambda: ours(pools[1]))
+            runs["the same, a processor each"] = (number, lambda: ours(held))
             if peers:
                 script = [peers, "-P", str(_HERE / "sandbox_peers.py"), str(source)]
                 peer = stack.enter_context(asked(script))
@@ -325,6 +336,18 @@ def run_trivial(sandbox: Any, count: int) -> None:
         assert sandbox.run("print(42)").stdout == b"42\n"
 
 
+def workers_that_stay(count: int) -> ProcessPoolExecutor:
+    """Workers of which each keeps to one processor, as `taskset` would have it."""
+    processors = multiprocessing.SimpleQueue()  # type: ignore[var-annotated]
+    for processor in itertools.islice(itertools.cycle(os.sched_getaffinity(0)), count):
+        processors.put(processor)
+    return ProcessPoolExecutor(count, initializer=_stay, initargs=(processors,))
+
+
+def _stay(processors: Any) -> None:
+    os.sched_setaffinity(0, {processors.get()})
+
+
 def judge(row: dict[str, Any]) -> bool:
     """Whether the canonical solution of one problem is found right."""
     answer = {"style": "asserts", "tests": row["test"], "entry_point": row["entry_point"]}
@@ -360,11 +383,11 @@ def asked(command: list[str]) -> Iterator[Callable[..., str]]:
         process.wait(timeout=30)
 
 
-def guest() -> contextlib.AbstractContextManager[Callable[..., str]]:
+def guest(*arguments: str) -> contextlib.AbstractContextManager[Callable[..., str]]:
     """A zygote as the sandbox starts it, that makes programs only as far as it is asked."""
     flags = ["-S", "-s", "-P", "-B", "-X", "utf8"]
     python = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
-    return asked([python, *flags, str(_HERE / "sandbox_parts.py")])
+    return asked([python, *flags, str(_HERE / "sandbox_parts.py"), *arguments])
 
 
 def draw(parts: dict[str, float], path: str) -> None:

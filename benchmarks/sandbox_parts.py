@@ -2,9 +2,15 @@
 
 Reads JSON lines `[stage, count]`, runs that many, answers each with a line. It is started as the
 sandbox starts its own, and stands in the same namespaces; what it measures nothing of is messages.
+
+With the path of HumanEval's file there are two stages more: its canonical solutions with their
+tests, in a bare fork, and in an isolated process. Nobody asks for their verdict: what a sandbox
+costs beside the latter is what it takes to give one that cannot be forged.
 """
 
+import gzip
 import importlib.util
+import itertools
 import json
 import os
 import socket
@@ -39,6 +45,7 @@ def main() -> None:
     spec.loader.exec_module(module)
     from rlvr_guest import kernel, program, values, zygote
 
+    tested = [tested_solution(row) for row in read_rows(sys.argv[1])] if sys.argv[1:] else []
     os.environ.clear()
     _, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     config = {
@@ -56,12 +63,24 @@ def main() -> None:
 
     def stages_only(control: Any, host: int, settings: Any) -> None:
         settings.confine()
-        serve(make_stages(settings, kernel, program, values), asked, answers)
+        serve(make_stages(settings, kernel, program, values, tested), asked, answers)
 
     zygote._serve = stages_only
     sys.argv = ["zygote", json.dumps(config), "", str(control.detach())]
     zygote._say = lambda control, message: complain(message)
     zygote.main()
+
+
+def read_rows(path: str) -> list[dict[str, str]]:
+    """The rows of HumanEval's file."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def tested_solution(row: dict[str, str]) -> bytes:
+    """A canonical solution and its tests as one program."""
+    call = f"check({row['entry_point']})"
+    return "\n".join([row["prompt"] + row["canonical_solution"], row["test"], call]).encode()
 
 
 def complain(message: dict[str, Any]) -> None:
@@ -81,7 +100,7 @@ def serve(stages: dict[str, Callable[[], None]], asked: int, answers: int) -> No
 
 
 def make_stages(
-    settings: Any, kernel: Any, program: Any, values: Any
+    settings: Any, kernel: Any, program: Any, values: Any, tested: list[bytes]
 ) -> dict[str, Callable[[], None]]:
     """What can be asked for: bare forks, and the sandbox's way, each stage with those before it."""
     descriptors = [os.open(os.devnull, os.O_RDWR) for _ in range(4)]
@@ -104,16 +123,17 @@ def make_stages(
         steps["descriptors and mounts"] = first(names.index("chdir") + 1)
     last = len(names) - (2 if settings.nursery else 1)  # after these: "write", "munmap"
     steps["Landlock, limits, user, capabilities"] = first(last)
-    code = _SOURCE.decode()
+    sources = itertools.cycle(tested)
 
-    def bare(run: bool) -> None:
+    def bare(source: bytes | None) -> None:
         pid = os.fork()
         if pid == 0:
-            if run:
-                exec(compile(code, "solution.py", "exec", dont_inherit=True), {})
+            if source is not None:
+                exec(compile(source, "solution.py", "exec", dont_inherit=True), {})
                 sys.stdout.flush()
             os._exit(0)
-        os.waitpid(pid, 0)
+        if os.waitpid(pid, 0)[1]:
+            raise OSError("a fork failed")
 
     def stage(steps: Any) -> None:
         if settings.nursery:
@@ -128,10 +148,10 @@ def make_stages(
         if status:
             raise OSError("a stage failed")
 
-    def whole() -> None:
+    def whole(program: bytes) -> None:
         null = [os.open(os.devnull, os.O_RDWR) for _ in range(3)]
         source, into = os.pipe()
-        os.write(into, values.frame(_SOURCE))
+        os.write(into, values.frame(program))
         received = [*null, source]
         pid, pidfd = settings.bear(_REQUEST, received)
         for fd in (*received, into):
@@ -141,11 +161,16 @@ def make_stages(
         if status or settings.progress() != "k":
             raise OSError("the program failed")
 
+    of_humaneval = {
+        "os.fork, HumanEval": lambda: bare(next(sources)),
+        "isolated, HumanEval": lambda: whole(next(sources)),
+    }
     return {
-        "os.fork": lambda: bare(False),
-        "os.fork, compile, run": lambda: bare(True),
+        **(of_humaneval if tested else {}),
+        "os.fork": lambda: bare(None),
+        "os.fork, compile, run": lambda: bare(_SOURCE),
         **{name: (lambda steps=made: stage(steps)) for name, made in steps.items()},
-        "source, compile, run, exit": whole,
+        "source, compile, run, exit": lambda: whole(_SOURCE),
     }
 
 
