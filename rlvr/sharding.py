@@ -5,9 +5,12 @@ What gathers whole weights (`whole_weights`, `copy_weights`) does so one tensor 
 process has to take part in it.
 
 A sampler never generates from a sharded model: every token would be an exchange, and processes
-whose completions end sooner would leave the others waiting. It has a whole copy of the weights in
-the dtype that is computed in, which is small beside what sharding saves (float32 weights, gradient
-and two moments: 16 bytes a weight).
+whose completions end sooner would leave the others waiting. It has a whole copy of the weights,
+which is a quarter of what sharding divides (weights, gradient and two moments).
+
+Weights are gathered in their own dtype, and narrower products are autocast's business as in one
+process: gathered in bfloat16 (FSDP2's `param_dtype`), the embeddings and with them the residual
+stream would be bfloat16 too, and gradients 4e-3 off those of one process.
 """
 
 from __future__ import annotations
@@ -27,20 +30,16 @@ from rlvr.distributed import World
 from rlvr.errors import ConfigError
 
 
-def shard(
-    model: PreTrainedModel, world: World, *, compute_dtype: torch.dtype | None = None
-) -> None:
+def shard(model: PreTrainedModel, world: World) -> None:
     """Shard a model over all processes, in place; does nothing where the world is not sharded.
 
-    Gradients come out summed over processes, not averaged. Each layer is gathered when it is
-    needed, forward and backward, and forgotten after that.
+    Gradients come out summed over processes in float32, not averaged. Each layer is gathered when
+    it is needed, forward and backward, and forgotten after that.
 
     Args:
         model: the same whole weights on every process; on the CPU, so that a GPU never holds more
             than one whole layer.
         world: the processes.
-        compute_dtype: of the gathered weights and the activations; where not given, that of the
-            weights. Gradients are summed, and the weights kept, in the weights' own dtype.
 
     Raises:
         ConfigError: the model does not say what its layers are.
@@ -48,7 +47,7 @@ def shard(
     if not world.sharded:
         return
     mesh = init_device_mesh(world.device, (world.size,))
-    policy = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
     for layer in layers_of(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
