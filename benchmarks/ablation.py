@@ -150,7 +150,7 @@ def main() -> None:
         sys.exit("no run is finished")
     if arguments.plot:
         plot(done, arguments.plot)
-    text = table(done, arguments)
+    text = section(done, arguments)
     print(text)
     if arguments.write:
         page = arguments.write.read_text(encoding="utf-8")
@@ -253,18 +253,45 @@ def smooth(points: list[tuple[int, list[float]]], window: int) -> list[tuple[int
     return smoothed
 
 
-def table(runs: Sequence[Run], arguments: argparse.Namespace) -> str:
-    """A row a rung: the end of training, and what it gained on the rung before, seed by seed."""
+def section(runs: Sequence[Run], arguments: argparse.Namespace) -> str:
+    """The part of the page of experiments: what was done, and what came of it, whatever it is."""
+    steps = max(row["step"] for run in runs for row in run.rows())
+    rows, verdicts = table(runs)
     lines = [
-        f"`python benchmarks/ablation.py --seeds {arguments.seeds} --steps {arguments.steps}`: "
-        "at the last step, mean over seeds with Student's 95% interval. Gains are over the rung "
-        "before, paired by seed; entropy, lengths and groups are means over the last fifth of the "
-        "steps.",
+        "## DAPO's ladder at laptop scale: `benchmarks/ablation.py`",
         "",
+        "```sh",
+        "python benchmarks/ablation.py --plot docs/ablation.png --write docs/experiments.md",
+        "```",
+        "",
+        "Sums of 3 to 5 digits, worked by running totals (`benchmarks/ablation_task.py`). A Qwen2 "
+        "of two layers and width 64 imitates worked solutions for 600 steps, once; half of them "
+        "write the totals twice or three times, so that at first one completion in five runs into "
+        f"the limit of {RUN['sampling']['max_new_tokens']} tokens. Each run then trains it for "
+        f"{steps} steps of {RUN['rollout']['tasks_per_step']} tasks, "
+        f"{RUN['rollout']['group_size']} completions each, in "
+        f"{RUN['objective']['mini_batches']} mini-batches. A rung has all of the rungs before it.",
+        "",
+        *([f"![curves]({arguments.plot.name})", ""] if arguments.plot else []),
+        "At the last step, on 150 held-out tasks: mean over seeds with Student's 95% interval. "
+        "Gains are over the rung before, paired by seed. Entropy, length, truncation and groups "
+        "are means over the last fifth of the steps.",
+        "",
+        *rows,
+        "",
+        *verdicts,
+    ]
+    return "\n".join(lines)
+
+
+def table(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
+    """A row a rung, and a sentence a rung on whether its gain can be told from chance."""
+    rows = [
         "| rung | seeds | pass@1 | gain | pass@4 | entropy | length | truncated | groups with a "
         "gradient | rollouts sampled |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
+    verdicts = []
     before: dict[int, float] = {}
     for rung, of_rung in by_rung(runs).items():
         if not of_rung:
@@ -279,9 +306,23 @@ def table(runs: Sequence[Run], arguments: argparse.Namespace) -> str:
         cells.append(f"{mean([final(run, 'effective') for run in of_rung]):.1f} of 48")
         sampled = [sum(row.get("sampling/rollouts", 0) for row in run.rows()) for run in of_rung]
         cells.append(f"{mean(sampled):,.0f}")
-        lines.append(f"| {' | '.join(cells)} |")
+        rows.append(f"| {' | '.join(cells)} |")
+        if gains:
+            verdicts.append(f"- {rung.removeprefix('+ ')}: {verdict(gains)}.")
         before = last
-    return "\n".join(lines)
+    return rows, verdicts
+
+
+def verdict(gains: Sequence[float]) -> str:
+    """What the paired gains of a rung allow to say."""
+    low, high = interval(gains)
+    if len(gains) < 2:
+        return "one seed says nothing"
+    if low > 0:
+        return "a gain in pass@1"
+    if high < 0:
+        return "a loss in pass@1"
+    return f"no gain or loss in pass@1 that {len(gains)} seeds tell from chance"
 
 
 def final(run: Run, name: str, count: int | None = None) -> float:

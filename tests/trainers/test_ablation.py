@@ -100,4 +100,7 @@ def test_the_table_pairs_gains_by_seed_and_replaces_only_its_own_part(
     assert cells[3] == "+0.100 [+0.100, +0.100]"
     assert cells[6:] == ["15.0", "0.000", "12.0 of 48", "500"]
     assert capsys.readouterr().out.strip() in text
-    assert "--seeds 2 --steps" in text
+    assert "- clip-higher: a gain in pass@1." in text
+    assert ablation.verdict([0.1, -0.1, 0.05]).startswith("no gain or loss")
+    assert ablation.verdict([-0.1, -0.11, -0.1]) == "a loss in pass@1"
+    assert ablation.verdict([0.1]) == "one seed says nothing"

@@ -217,3 +217,16 @@ def test_batches_that_are_made_ahead_are_shared_too(tmp_path: Path) -> None:
     found, expected = (read_jsonl(tmp_path / n / "metrics.jsonl") for n in ("two", "one"))
     for mine, theirs in zip(found, expected, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_lora_is_trained_by_two_processes_as_by_one(tmp_path: Path) -> None:
+    changes = {"lora": {"rank": 4, "alpha": 8}, "warm_start": None, "evaluation": None}
+    train(1, write(tmp_path / "one", **changes))
+    train(2, write(tmp_path / "two", **changes), "--set", "distributed.mode=data_parallel")
+    found, expected = (read_jsonl(tmp_path / n / "metrics.jsonl") for n in ("two", "one"))
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-4)
+    assert expected[-1]["kl/reference"] > 0
+    assert (tmp_path / "two" / "policy" / "adapter" / "adapter_model.safetensors").is_file()
