@@ -8,6 +8,7 @@ Run by the tests of distributed training, in two processes and in one.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -22,7 +23,10 @@ from rlvr.policy import make_policy
 from rlvr.sharding import shard, whole
 from rlvr.trainers.config import PolicyGradientConfig, parse_config
 from rlvr.trainers.policy_update import PolicyUpdate
+from rlvr.trainers.scoring import RETURNS
 
+WHOLE_WEIGHTS = {"critic"}
+"""Cases that do not go with sharded weights."""
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "small_micro_batches": {"micro_batch_tokens": 12},
@@ -33,6 +37,15 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "selection": {
         "objective": {"loss": "clip-cov", "epochs": 2, "entropy_coefficient": 0.01},
+        "micro_batch_tokens": 12,
+    },
+    "mismatch": {
+        "objective": {"mismatch": {"level": "geometric", "high": 1.5}, "epochs": 2},
+        "micro_batch_tokens": 12,
+    },
+    "critic": {
+        "algorithm": "ppo",
+        "critic": {"optimizer": {"lr": 1e-2, "max_grad_norm": 0.05}},
         "micro_batch_tokens": 12,
     },
     "one_sequence": {"micro_batch_tokens": 12},
@@ -90,7 +103,13 @@ def run(case: str, world: World) -> dict[str, torch.Tensor]:
         apply()
 
     updating.optim.inner.step = remember_and_apply  # type: ignore[method-assign]
-    metrics = updating.update(ragged(case == "one_sequence"), step=1)
+    batch = ragged(case == "one_sequence")
+    if updating.critic is not None:
+        batch = dataclasses.replace(batch, columns={RETURNS: 0.1 * batch.advantages})
+    metrics = updating.update(batch, step=1)
+    if updating.critic is not None:
+        for name, parameter in updating.critic.trained():
+            found[f"critic.{name}"] = parameter.detach().clone()
     for name, parameter in parameters.items():
         found[name] = whole(parameter.detach()).clone()
     for name, value in metrics.items():
@@ -104,6 +123,8 @@ def main() -> None:
     torch.set_num_threads(1)
     with join(mode=mode, timeout=60, device="cpu") as world:
         for case in names or CASES:
+            if world.sharded and case in WHOLE_WEIGHTS:
+                continue
             found = run(case, world)
             if world.is_main:
                 save_file(found, folder / f"{case}.safetensors")
