@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from learners import configured
+from learners import configured, learner
 
 from rlvr.errors import UserError
+from rlvr.registry import import_file
 from rlvr.trainers.objective import resolve
 
 
@@ -31,15 +32,35 @@ def test_a_loss_keeps_its_own_clip_range_unless_told(tmp_path: Path) -> None:
     assert objective(tmp_path, loss=own, clip_high=1e-3).loss.options == {"clip_high": 2e-3}
 
 
-def test_a_loss_of_a_local_file_is_named_in_the_yaml(tmp_path: Path) -> None:
+def test_functions_of_a_local_file_train(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(
-        "def square(tokens, *, power=2.0):\n"
+        "calls = []\n"
+        "def plain(tokens, *, factor=1.0):\n"
         '    """A loss of my own."""\n'
-        "    return -(tokens.advantages * tokens.logprobs) ** power, {}\n"
+        "    calls.append(factor)\n"
+        "    return -factor * tokens.advantages * tokens.logprobs, {}\n"
+        "def raw(groups):\n"
+        "    return groups.rewards.float() + 1\n"
+        "def doubled(rollouts, *, times=2.0):\n"
+        "    return times * rollouts.rewards\n"
+        "def sums(per_token, sequence_ids, totals, normaliser):\n"
+        "    return per_token.sum()\n"
     )
-    found = objective(tmp_path, loss={"name": f"{file}:square", "power": 2.0})
-    assert found.loss.name == f"{file}:square"
+    one = learner(
+        tmp_path,
+        objective={
+            "loss": {"name": f"{file}:plain", "factor": 3.0},
+            "advantage": f"{file}:raw",
+            "aggregation": f"{file}:sums",
+        },
+        reward={"shaping": [{"name": f"{file}:doubled", "times": 4.0}]},
+    )
+    metrics = one.step(1)
+    assert metrics["grad_norm"] > 0
+    assert metrics["advantage/max"] == 5.0 and metrics["advantage/min"] == 1.0
+    calls = import_file(str(file)).calls
+    assert set(calls) == {3.0}
 
 
 @pytest.mark.parametrize(
