@@ -19,7 +19,7 @@ OUTPUT ?= runs/quickstart-$(SEED)
 SET ?=
 
 .PHONY: quickstart test test-fast lint format examples install install-vllm install-ray install-docker \
-	sandbox-image clean
+	install-training sandbox-image clean
 
 quickstart: install
 	$(BIN)/rlvr train examples/quickstart.yaml --resume \
@@ -29,7 +29,7 @@ examples: install
 	$(BIN)/rlvr train examples/code.yaml --resume
 	$(BIN)/rlvr train examples/logic.yaml --resume
 
-test: install install-vllm install-ray install-docker
+test: install install-vllm install-ray install-docker install-training
 	$(BIN)/python -m pytest --durations=15
 
 test-fast: install
@@ -81,6 +81,14 @@ $(VENV)/.docker: $(VENV)/.installed
 	@echo "installing the Docker SDK into $(VENV)"
 	@$(PIP) install -q -c constraints.txt -e '.[docker]' && touch $@ \
 		|| echo "the Docker SDK could not be installed here: its tests are skipped, and say so" >&2
+
+# What training can use besides: LoRA, trackers, and plots of the benchmarks.
+install-training: $(VENV)/.training
+
+$(VENV)/.training: $(VENV)/.installed
+	@echo "installing peft, TensorBoard, Weights & Biases and matplotlib into $(VENV)"
+	@$(PIP) install -q -c constraints.txt -e '.[lora,track]' matplotlib && touch $@ \
+		|| echo "they could not be installed here: their tests are skipped, and say so" >&2
 
 sandbox-image: install-docker
 	$(BIN)/python -m rlvr.sandbox.docker_image

@@ -81,7 +81,7 @@ CURVES = (
     ("eval/pass@1", "held-out pass@1"),
     ("entropy", "entropy, nats a token"),
     ("length/mean", "mean length, tokens"),
-    ("effective", "groups with a gradient"),
+    ("effective", "informative groups a batch"),
 )
 
 Row = dict[str, Any]
@@ -287,8 +287,8 @@ def section(runs: Sequence[Run], arguments: argparse.Namespace) -> str:
 def table(runs: Sequence[Run]) -> tuple[list[str], list[str]]:
     """A row a rung, and a sentence a rung on whether its gain can be told from chance."""
     rows = [
-        "| rung | seeds | pass@1 | gain | pass@4 | entropy | length | truncated | groups with a "
-        "gradient | rollouts sampled |",
+        "| rung | seeds | pass@1 | gain | pass@4 | entropy | length | truncated | informative "
+        "groups | rollouts sampled |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     verdicts = []

@@ -185,6 +185,7 @@ def train(folder: Path, resume: bool = False, **changes: Any) -> Path:
     return rlvr.train(file, resume=resume)
 
 
+@pytest.mark.slow
 def test_a_run_trains_the_matrices_alone_and_a_resumed_one_is_equal_bit_for_bit(
     tmp_path: Path,
 ) -> None:
@@ -212,6 +213,7 @@ def test_a_run_trains_the_matrices_alone_and_a_resumed_one_is_equal_bit_for_bit(
     assert torch.equal(scores(checkpointed), scores(final.model))
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_on_another_base(tmp_path: Path) -> None:
     for seed, name in ((0, "a"), (1, "b")):
         save_policy(policy(seed), tmp_path / name)
@@ -257,6 +259,7 @@ def test_without_peft_the_error_is_one_line_with_the_command(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["sft", "dpo"])
 def test_sft_and_dpo_train_adapters_with_dropout_and_repeat_themselves(
     tmp_path: Path, algorithm: str

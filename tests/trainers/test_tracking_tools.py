@@ -89,6 +89,7 @@ def expected(folder: Path, name: str) -> list[tuple[int, float]]:
     return [(row["step"], row[name]) for row in rows if row.get(name) is not None]
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_what_the_run_logged_and_a_resumed_run_shows_it_once(
     tmp_path: Path,
 ) -> None:
