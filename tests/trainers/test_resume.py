@@ -8,12 +8,14 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from rlvr.config import merge
 from rlvr.rollout_table import read_rollouts
 
 STEPS = 7
@@ -103,13 +105,13 @@ class Job:
     folder: Path
     staleness: int
     kill: str | float | None = None
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def given(self) -> dict[str, Any]:
         config = self.folder.with_suffix(".yaml")
         rollout = {**ROLLOUT, "max_staleness": self.staleness}
-        config.write_text(
-            yaml.safe_dump({**CONFIG, "output": str(self.folder), "rollout": rollout})
-        )
+        own = {"output": str(self.folder), "rollout": rollout}
+        config.write_text(yaml.safe_dump(merge(CONFIG, merge(self.changes, own))))
         return {"config": str(config), "kill": self.kill}
 
 
@@ -133,8 +135,8 @@ def run(jobs: list[Job]) -> list[dict[str, Any]]:
 def contents(folder: Path) -> dict[str, Any]:
     """What a run came to: everything but wall-clock times."""
     found: dict[str, Any] = {}
-    for pattern in ("**/metrics.jsonl", "**/alarms.jsonl", "**/policy/*"):
-        for path in folder.glob(pattern):
+    for pattern in ("**/metrics.jsonl", "**/alarms.jsonl", "**/policy/**/*"):
+        for path in filter(Path.is_file, folder.glob(pattern)):
             found[str(path.relative_to(folder))] = path.read_bytes()
     for path in folder.glob("**/*.parquet"):
         rows = read_rollouts(path)
@@ -174,6 +176,29 @@ def test_a_run_killed_three_times_comes_to_the_same(tmp_path: Path) -> None:
     run([Job(straight, 1), *(Job(killed, 1, kill) for kill in (*IN_TURN, None))])
     check_equal(killed, straight)
     check_prompts(killed)
+
+
+KEEPS_STATE: dict[str, dict[str, Any]] = {
+    "replay, curriculum, moving reference, adaptive KL": {
+        "replay": {"groups": 2, "capacity": 6, "max_age": 20},
+        "curriculum": {},
+        "reference": {"update": "average", "every": 2, "rate": 0.5},
+        "objective": {"kl_target": 0.01, "kl_horizon": 100},
+    },
+    "critic": {"algorithm": "ppo", "critic": {"optimizer": {"lr": 1e-3}}, "objective": {}},
+    "LoRA": {"lora": {"rank": 4}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("case", KEEPS_STATE)
+def test_whatever_keeps_state_comes_back_after_kills(tmp_path: Path, case: str) -> None:
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    changes = KEEPS_STATE[case]
+    jobs = [Job(straight, 1, None, changes)]
+    run([*jobs, *(Job(killed, 1, kill, changes) for kill in (*IN_TURN, None))])
+    check_equal(killed, straight)
 
 
 @pytest.mark.slow
