@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from killed_runs import find
 
 from rlvr.config import merge
 from rlvr.rollout_table import read_rollouts
@@ -64,7 +65,7 @@ POINTS = {
     "verifying: between two verdicts": "rlvr.trainers.collecting:RolloutSource.verify@5 > "
     "rlvr.verifiers.pool_batch:Batch._finish@4",
     "updating: scoring": "rlvr.trainers.policy_update:PolicyUpdate.update@3 > "
-    "rlvr.trainers.policy_update:score_tokens@2",
+    "rlvr.trainers.scoring:Scorer.score@2",
     "updating: within a step": "rlvr.trainers.policy_update:PolicyUpdate.update@4 > "
     "rlvr.trainers.policy_update:PolicyUpdate.update_once@3",
     "updating: before the optimiser": "rlvr.trainers.policy_update:PolicyUpdate.update@5 > "
@@ -169,6 +170,13 @@ def check_prompts(folder: Path) -> None:
         epoch = ids[start : start + TASKS]
         assert len(set(epoch)) == len(epoch)
     assert len(set(seeds)) == len(seeds)
+
+
+@pytest.mark.parametrize("point", [*POINTS.values(), *IN_TURN])
+def test_every_point_is_there(point: str) -> None:
+    for part in point.split(" > "):
+        owner, name = find(part.partition("@")[0])
+        assert callable(getattr(owner, name))
 
 
 def test_a_run_killed_three_times_comes_to_the_same(tmp_path: Path) -> None:
