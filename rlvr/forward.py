@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from rlvr.batch import Batch, Example
+from rlvr.compute import compute_dtype
 from rlvr.objectives.head import EntropyMode, Projection, head_logprobs
 from rlvr.objectives.logprobs import token_logprobs, token_logprobs_and_entropy
 from rlvr.packing import NotPackable, lay_out, packed_inputs, use_packed_attention
@@ -66,7 +67,6 @@ def score_tokens(
     *,
     temperature: float = 1.0,
     entropy: EntropyMode = "gradient",
-    compute_dtype: torch.dtype | None = None,
 ) -> TokenScores:
     """Score the trained tokens (`batch.loss_mask`) of a batch.
 
@@ -76,13 +76,11 @@ def score_tokens(
         temperature: the one that the completions were sampled at; 0 (greedy) is scored as 1.
         entropy: `gradient` costs nothing more than `value` unless the head is frozen (LoRA), or
             a gradient does flow through it; `none` leaves it out.
-        compute_dtype: of the products, where it is not that of the weights (autocast).
     """
     device = next(model.parameters()).device
-    with _computing_in(compute_dtype, device):
-        ability = ability_of(model, compute_dtype)
-        run = _run_packed if ability.packed else _run_padded
-        logprobs, entropies = run(model, batch, ability.projection, temperature or 1.0, entropy)
+    ability = ability_of(model)
+    run = _run_packed if ability.packed else _run_padded
+    logprobs, entropies = run(model, batch, ability.projection, temperature or 1.0, entropy)
     if entropies is None:
         entropies = logprobs.new_empty(0)
     return TokenScores(logprobs, entropies, batch.sequence_ids[batch.loss_mask].to(device))
@@ -251,23 +249,14 @@ def _head_of(model: PreTrainedModel) -> nn.Linear:
     return head
 
 
-def _computing_in(
-    dtype: torch.dtype | None, device: torch.device
-) -> contextlib.AbstractContextManager[Any]:
-    if dtype is None:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype)
+_known: WeakKeyDictionary[nn.Module, Ability] = WeakKeyDictionary()
 
 
-_known: WeakKeyDictionary[nn.Module, dict[torch.dtype | None, Ability]] = WeakKeyDictionary()
-
-
-def ability_of(model: PreTrainedModel, compute_dtype: torch.dtype | None = None) -> Ability:
+def ability_of(model: PreTrainedModel) -> Ability:
     """What a model can do, tried out the first time that it is asked for."""
-    known = _known.setdefault(model, {})
-    if compute_dtype not in known:
-        known[compute_dtype] = _try_out(model, compute_dtype or _unwrapped(model).dtype)
-    return known[compute_dtype]
+    if model not in _known:
+        _known[model] = _try_out(model, compute_dtype(_unwrapped(model)))
+    return _known[model]
 
 
 def _try_out(model: PreTrainedModel, dtype: torch.dtype) -> Ability:

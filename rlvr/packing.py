@@ -199,6 +199,14 @@ def attention(
     asked = [name for name in unusual if options.get(name) is not None]
     if asked or dropout or options.get("is_causal") is False:
         raise NotPackable(", ".join(asked) or "dropout or attention to what follows")
+    return _attend(query, key, value, packed, scaling), None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, packed: Layout, scaling: float | None
+) -> Tensor:
+    """Out of the sight of `torch.compile`, which would compile anew for each layout."""
     device = query.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
@@ -208,7 +216,8 @@ def attention(
         rows = apply(query[0], key[0], value[0], packed.spans, scaling)
     else:
         rows = _packed_on_gpu(query[0], key[0], value[0], packed, scaling)
-    return rows.transpose(0, 1).unsqueeze(0), None
+    output: Tensor = rows.transpose(0, 1).unsqueeze(0)
+    return output
 
 
 class _PackedOnCPU(torch.autograd.Function):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rlvr.compute import computing
 from rlvr.errors import SamplerError
 from rlvr.samplers.cache import make_cache, select_rows
 from rlvr.samplers.drawing import draw, seed_array, uniforms
@@ -75,11 +76,14 @@ class Ending:
 
 @contextmanager
 def inference(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients; each module's training mode is put back afterwards."""
+    """Evaluation mode without gradients; each module's training mode is put back afterwards.
+
+    Weights that are narrowed for the products (`rlvr.compute`) are narrowed once.
+    """
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), computing(model):
             yield
     finally:
         for module in training:

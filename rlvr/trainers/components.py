@@ -8,10 +8,11 @@ import torch
 
 from rlvr import registry
 from rlvr.adapters import add_lora, check_lora
+from rlvr.compute import checkpoint_activations, compile_layers, compute_in
 from rlvr.config import Component
 from rlvr.distributed import ALONE, World
 from rlvr.errors import ConfigError
-from rlvr.policy import Policy, load_policy, make_policy
+from rlvr.policy import Policy, load_policy, make_policy, torch_dtype
 from rlvr.protocols import Environment
 from rlvr.seeds import derive_seed
 from rlvr.trainers.config import NEW, RunConfig
@@ -31,17 +32,24 @@ def initial_policy(config: RunConfig, source: str | None = None, world: World = 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if world.sharded:
         device = "cpu"
+    dtype = "float32" if config.master_weights else config.dtype
     if source is None and config.policy == NEW:
         shape = config.new_policy.model_dump()
-        policy = make_policy(**shape, seed=config.seed, dtype=config.dtype, device=device)
+        policy = make_policy(**shape, seed=config.seed, dtype=dtype, device=device)
     else:
-        policy = load_policy(source or config.policy, dtype=config.dtype, device=device)
+        policy = load_policy(source or config.policy, dtype=dtype, device=device)
     if config.lora is not None and world.sharded:
         raise ConfigError(
             "lora does not work with distributed.mode=fsdp: use distributed.mode=data_parallel"
         )
     if config.lora is not None:
         check_lora(policy.model, config.lora.targets)
+    if dtype != config.dtype:
+        compute_in(policy.model, torch_dtype(config.dtype))
+    if config.gradient_checkpointing:
+        checkpoint_activations(policy.model)
+    if config.compile:
+        compile_layers(policy.model)
     return policy
 
 

@@ -141,6 +141,14 @@ class RunConfig(Section):
     """A folder, a Hub name, or `new`."""
     new_policy: NewPolicyConfig = NewPolicyConfig()
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the model computes in."""
+    master_weights: bool = True
+    """Keep weights, gradients and the optimiser's state in float32 whatever `dtype` is. Off, they
+    are in `dtype`: half the memory, but small updates are rounded away."""
+    gradient_checkpointing: bool = False
+    """Keep one activation a layer and compute the others again: less memory for more time."""
+    compile: bool = False
+    """Compile the layers with `torch.compile`: minutes at the start, faster steps after."""
     device: str = "auto"
     """`auto` takes a GPU where there is one."""
     threads: PositiveInt = 1

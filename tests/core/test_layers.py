@@ -26,6 +26,7 @@ LAYERS = {
     "batch": 4,
     "forward": 4,
     "packing": 4,
+    "compute": 4,
     "policy": 4,
     "adapters": 4,
     "checkpoints": 4,
