@@ -65,8 +65,7 @@ def checkpoint_activations(model: nn.Module) -> None:
         run = functools.partial(kind.__call__, self, **options)
         if not torch.is_grad_enabled():
             return run(*arguments)
-        # No dropout, hence no random state that would have to be the same the second time.
-        return checkpoint(run, *arguments, use_reentrant=False, preserve_rng_state=False)
+        return checkpoint(run, *arguments, use_reentrant=False)
 
     for layer in _layers(model, "gradient_checkpointing"):
         _derive(layer, {"__call__": call})

@@ -26,7 +26,13 @@ from rlvr.batch import Batch, Example
 from rlvr.compute import compute_dtype
 from rlvr.objectives.head import EntropyMode, Projection, head_logprobs
 from rlvr.objectives.logprobs import token_logprobs, token_logprobs_and_entropy
-from rlvr.packing import NotPackable, lay_out, packed_inputs, use_packed_attention
+from rlvr.packing import (
+    NotPackable,
+    lay_out,
+    packed_inputs,
+    set_packed_attention,
+    takes_layouts,
+)
 
 _PADDING = 1.25  # padded tokens for each real one, at the most, where rows must be padded
 
@@ -254,7 +260,9 @@ _known: WeakKeyDictionary[nn.Module, Ability] = WeakKeyDictionary()
 
 def ability_of(model: PreTrainedModel) -> Ability:
     """What a model can do, tried out the first time that it is asked for."""
-    if model not in _known:
+    known = _known.get(model)
+    # Whoever has set another attention since has made a different model of it.
+    if known is None or known.packed != takes_layouts(_unwrapped(model)):
         _known[model] = _try_out(model, compute_dtype(_unwrapped(model)))
     return _known[model]
 
@@ -285,9 +293,11 @@ def _try_out(model: PreTrainedModel, dtype: torch.dtype) -> Ability:
         if projection is not None and not agrees(False, projection):
             projection = None
         packed = False
-        if use_packed_attention(inner, dtype):
+        if set_packed_attention(inner, dtype):
             with contextlib.suppress(NotPackable):
                 packed = agrees(True, projection)
+            if not packed:
+                inner.set_attn_implementation("sdpa")
     name = type(inner).__name__
     if projection is None and not _is_critic(inner):
         warnings.warn(

@@ -140,7 +140,12 @@ def lay_out(batch: Batch) -> Layout:
     )
 
 
-def use_packed_attention(model: PreTrainedModel, dtype: torch.dtype) -> bool:
+def takes_layouts(model: PreTrainedModel) -> bool:
+    """Whether a model's attention is the packed one."""
+    return bool(model.config._attn_implementation == ATTENTION)
+
+
+def set_packed_attention(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     """Let a model's attention take layouts; `False` where it cannot.
 
     It stays as it was for every call that gives no layout. Layers say at their first call whether
@@ -150,16 +155,15 @@ def use_packed_attention(model: PreTrainedModel, dtype: torch.dtype) -> bool:
         model: a causal model.
         dtype: that attention is computed in.
     """
-    config = model.config
-    if config._attn_implementation == ATTENTION:
+    if takes_layouts(model):
         return True
-    if config._attn_implementation != "sdpa" or not model._supports_attention_backend:
+    if model.config._attn_implementation != "sdpa" or not model._supports_attention_backend:
         return False
     device = next(model.parameters()).device.type
     if device != "cpu" and not (device == "cuda" and _has_varlen(dtype)):
         return False
     model.set_attn_implementation(ATTENTION)
-    return bool(config._attn_implementation == ATTENTION)
+    return takes_layouts(model)
 
 
 def packed_inputs(layout: Layout) -> dict[str, Any]:

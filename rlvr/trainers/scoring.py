@@ -119,4 +119,9 @@ class Scorer:
 
     def score(self, policy: Policy, batch: Batch) -> TokenScores:
         """Logprobs and entropy at the sampling temperature."""
-        return score_tokens(policy.model, batch, temperature=self.config.sampling.temperature)
+        return score_tokens(
+            policy.model,
+            batch,
+            temperature=self.config.sampling.temperature,
+            entropy="gradient" if self.config.objective.entropy_coefficient else "value",
+        )

@@ -128,6 +128,7 @@ def test_each_way_of_computing_gives_the_same(packed: bool, projection: Projecti
     model, batch = make_model("qwen2, tied"), make_batch()
     expected = score_tokens(model, batch)
     reference = gradients(model, expected.logprobs, expected.entropy)
+    model.set_attn_implementation("rlvr_packed" if packed else "sdpa")
     module._known[model] = Ability(packed, projection)
     found = score_tokens(model, batch)
     torch.testing.assert_close(found.logprobs, expected.logprobs, rtol=1e-6, atol=1e-5)
@@ -184,6 +185,16 @@ def test_what_a_model_cannot_do_is_said_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         score_tokens(model, batch)
+
+
+def test_another_attention_set_later_is_noticed() -> None:
+    """Without a look, packed sequences would attend to one another."""
+    model, batch = make_model("llama"), make_batch()
+    expected = score_tokens(model, batch).logprobs
+    model.set_attn_implementation("eager")
+    with pytest.warns(UserWarning, match="rows are padded"):
+        found = score_tokens(model, batch).logprobs
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
 
 
 def test_an_unknown_thing_done_to_the_logits_is_noticed() -> None:

@@ -1,0 +1,217 @@
+"""Our GRPO update beside TRL's: tokens a second and peak memory on the same rollouts.
+
+    python benchmarks/trainer.py --peers PYTHON [--shape small large] [--part update step]
+        [--rounds 3] [--steps 2] [--threads 1] [--plot FOLDER] [--gpu]
+
+`--peers` names the Python of an environment that has trl 1.16, accelerate and datasets; it is run
+with the same torch and transformers. Without it, only our side is measured.
+
+Each side runs in a process of its own, in turn, on the same random Qwen2 (vocabulary of 32,000),
+prompts, completions, rewards and loss (GRPO advantages, mean over tokens, no KL). Lengths are
+ragged: completions of 16 to `--longest` tokens, evenly on a logarithmic scale. Tokens are those of
+prompts and completions, each counted once a rollout. The gradient norms of both sides are compared:
+they did the same work, or the benchmark fails.
+
+Seconds of the processor are what counts on a machine that others use; wall time stands beside them.
+Memory is the peak of the resident set: in all, and above what the process held before its first
+step, which is the model and the libraries. TRL runs twice: as it is fastest (no gradient
+checkpointing, `--rows` rows at a time) and as it is smallest (its default of checkpointing, one row
+at a time); its chunked log-probabilities are always on, and `use_liger_kernel` needs a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_PEERS = Path(__file__).with_name("trainer_peers.py")
+SHAPES: dict[str, dict[str, Any]] = {
+    "small": {
+        "hidden_size": 64,
+        "intermediate_size": 172,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    },
+    "large": {
+        "hidden_size": 512,
+        "intermediate_size": 1408,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 8,
+    },
+}
+
+
+def main() -> None:
+    """Measure, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--peers", help="Python with trl (see the docstring)")
+    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["small"])
+    parser.add_argument("--part", nargs="+", choices=("update", "step"), default=["update"])
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn")
+    parser.add_argument("--steps", type=int, default=2, help="a run; the first warms up")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tasks", type=int, default=4)
+    parser.add_argument("--group", type=int, default=8)
+    parser.add_argument("--longest", type=int, default=1024, help="completion, in tokens")
+    parser.add_argument("--rows", type=int, default=4, help="of TRL at a time")
+    parser.add_argument("--new-tokens", type=int, default=64, help="generated, in the whole step")
+    parser.add_argument("--bf16", action="store_true", help="both sides, over float32 weights")
+    parser.add_argument("--plot", help="folder for pictures of how our cost grows (matplotlib)")
+    parser.add_argument("--gpu", action="store_true", help="Qwen3 shapes at 4k and 16k context")
+    options = parser.parse_args()
+    print(f"torch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
+    if options.gpu:
+        print("GPU part skipped: " + ("not written yet" if torch.cuda.is_available() else "no GPU"))
+    for shape in options.shape:
+        for part in options.part:
+            compare(shape, part, options)
+    if options.plot:
+        plot(Path(options.plot), options)
+
+
+def compare(shape: str, part: str, options: argparse.Namespace) -> None:
+    """Run all sides in turn, and print a line for each."""
+    rows = rollouts(options.tasks, options.group, options.longest)
+    base = request(SHAPES[shape], rows, options) | {"generate": part == "step"}
+    sides = {"rlvr": base | {"side": "rlvr"}}
+    sides["rlvr, checkpointing"] = sides["rlvr"] | {"checkpointing": True}
+    if options.peers:
+        sides["trl, fastest"] = base | {"side": "trl"}
+        sides["trl, smallest"] = sides["trl, fastest"] | {
+            "checkpointing": True,
+            "rows_at_a_time": 1,
+        }
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for _ in range(options.rounds):
+        for name, asked in sides.items():
+            found[name].append(run(asked, options.peers))
+    if part == "update":
+        norms = {name: results[0]["grad_norm"] for name, results in found.items()}
+        tolerance = 5e-2 if options.bf16 else 1e-3
+        if any(abs(n / norms["rlvr"] - 1) > tolerance for n in norms.values()):
+            sys.exit(f"the sides did not do the same work: gradient norms {norms}")
+    tokens = sum(len(row["prompt"]) + len(row["completion"]) for row in rows)
+    print(f"\n{shape}, {part}: {len(rows)} rollouts, {tokens} tokens given")
+    for name, results in found.items():
+        print("  " + line(name, results), flush=True)
+
+
+def line(name: str, results: list[dict[str, Any]]) -> str:
+    """The median of the rounds; the first step of each warms up."""
+
+    def rate(of: str) -> float:
+        rates = [
+            n / seconds
+            for result in results
+            for n, seconds in list(zip(result["tokens"], result[of], strict=True))[1:]
+        ]
+        return statistics.median(rates)
+
+    peak = statistics.median(result["peak"] for result in results) / 2**20
+    above = statistics.median(r["peak"] - r["before"] for r in results) / 2**20
+    return (
+        f"{name:20} {rate('processor'):8.0f} tokens a processor second, {rate('seconds'):8.0f} a "
+        f"second; peak {peak:6.0f} MiB, {above:6.0f} above the start"
+    )
+
+
+def request(shape: dict[str, Any], rows: list[Any], options: argparse.Namespace) -> dict[str, Any]:
+    """What a process is asked to do."""
+    whole = {**shape, "vocab_size": shape.get("vocab_size", 32_000), "tie_word_embeddings": True}
+    return {
+        "shape": whole,
+        "rows": rows,
+        "group": options.group,
+        "threads": options.threads,
+        "steps": options.steps,
+        "bf16": options.bf16,
+        "checkpointing": False,
+        "rows_at_a_time": options.rows,
+        "micro_batch_tokens": options.rows * (options.longest + 256),
+        "new_tokens": options.new_tokens,
+        "generate": False,
+    }
+
+
+def rollouts(tasks: int, group: int, longest: int) -> list[dict[str, Any]]:
+    """Ragged rollouts of random tokens, with rewards."""
+    chooser = random.Random(0)
+
+    def tokens(low: int, high: int) -> list[int]:
+        count = round(math.exp(chooser.uniform(math.log(low), math.log(high))))
+        return [chooser.randrange(4, 32_000) for _ in range(count)]
+
+    rows = []
+    for _ in range(tasks):
+        prompt = tokens(16, 256)
+        rows += [
+            {"prompt": prompt, "completion": tokens(16, longest), "reward": chooser.random()}
+            for _ in range(group)
+        ]
+    return rows
+
+
+def run(asked: dict[str, Any], peers: str | None) -> dict[str, Any]:
+    """One process."""
+    python = peers if asked["side"] == "trl" else sys.executable
+    assert python is not None
+    done = subprocess.run(
+        [python, str(_PEERS), json.dumps(asked)], capture_output=True, text=True, check=False
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if not lines:
+        sys.exit(f"{asked['side']} failed:\n{done.stderr[-3000:]}")
+    result: dict[str, Any] = json.loads(lines[0].removeprefix("RESULT "))
+    return result
+
+
+def plot(folder: Path, options: argparse.Namespace) -> None:
+    """How our cost grows with length, group size and vocabulary, the small shape."""
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    small = SHAPES["small"]
+    series: dict[str, list[tuple[int, dict[str, Any]]]] = {"length": [], "group": [], "words": []}
+    for longest in (128, 512, 2048):
+        rows = rollouts(2, 4, longest)
+        series["length"].append((longest, request(small, rows, options)))
+    for group in (2, 8, 32):
+        rows = rollouts(1, group, 128)
+        series["group"].append((group, request(small, rows, options) | {"group": group}))
+    for words in (32_000, 64_000, 152_000):
+        shape = {**small, "vocab_size": words}
+        series["words"].append((words, request(shape, rollouts(2, 4, 128), options)))
+    for name, points in series.items():
+        results = [(x, run(asked | {"side": "rlvr"}, None)) for x, asked in points]
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+        costs = [1e3 * min(r["processor"][1:]) / r["tokens"][0] for _, r in results]
+        left.plot([x for x, _ in results], costs, "o-")
+        left.set(xlabel=name, ylabel="processor ms a token", xscale="log", ylim=0)
+        peaks = [(r["peak"] - r["before"]) / 2**20 for _, r in results]
+        right.plot([x for x, _ in results], peaks, "o-")
+        right.set(xlabel=name, ylabel="peak MiB above the start", xscale="log", ylim=0)
+        figure.tight_layout()
+        figure.savefig(folder / f"trainer_{name}.png", dpi=120)
+        print(
+            name,
+            [
+                (x, round(c, 3), round(p))
+                for (x, _), c, p in zip(results, costs, peaks, strict=True)
+            ],
+        )
+
+
+if __name__ == "__main__":
+    main()
