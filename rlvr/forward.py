@@ -92,19 +92,15 @@ def score_tokens(
     return TokenScores(logprobs, entropies, batch.sequence_ids[batch.loss_mask].to(device))
 
 
-def score_values(
-    model: PreTrainedModel, batch: Batch, *, compute_dtype: torch.dtype | None = None
-) -> Tensor:
+def score_values(model: PreTrainedModel, batch: Batch) -> Tensor:
     """What a critic says of the state before each trained token, `[N]` float32 in packed order.
 
     Args:
         model: a causal model whose head has one output; gradients flow unless switched off.
         batch: `S` sequences, `N` trained tokens, at least one.
-        compute_dtype: as for `score_tokens`.
     """
-    with _computing_in(compute_dtype, next(model.parameters()).device):
-        run = _run_packed if ability_of(model, compute_dtype).packed else _run_padded
-        return run(model, batch, None, 1.0, "none")[0]
+    run = _run_packed if ability_of(model).packed else _run_padded
+    return run(model, batch, None, 1.0, "none")[0]
 
 
 Scored = tuple[Tensor, Tensor | None]
