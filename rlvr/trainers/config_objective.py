@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt, model_validator
 
 from rlvr.config import Component, Section
 from rlvr.trainers.config_run import OptimizerConfig
@@ -105,7 +105,7 @@ class ReferenceConfig(Section):
 class RewardShapingConfig(Section):
     """From verdicts to the rewards that advantages are made from."""
 
-    weights: dict[str, float] = Field(default_factory=dict)
+    weights: dict[str, FiniteFloat] = Field(default_factory=dict)
     """The reward as a weighted sum of named parts: metrics of the verdict, and `reward` for the
     verdict's own. Empty is the verdict's own reward."""
     shaping: tuple[Component, ...] = ()

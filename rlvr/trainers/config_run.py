@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -12,6 +12,9 @@ from rlvr.types import SamplingParams
 
 NEW = "new"
 """The policy name that means: make one from scratch, as `new_policy` says."""
+
+
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class NewPolicyConfig(Section):
@@ -48,7 +51,7 @@ class OptimizerConfig(Section):
 
     lr: PositiveFloat = 1e-6
     """Peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
     weight_decay: float = Field(0.0, ge=0.0)
     warmup_steps: int = Field(0, ge=0)

@@ -7,7 +7,7 @@ are handed to a function that takes them, and refused for one that does not.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,14 @@ import torch
 
 from rlvr.config import Component
 from rlvr.errors import ConfigError
+from rlvr.objectives.advantages import estimate_advantages
+from rlvr.objectives.groups import RewardGroups
 from rlvr.objectives.kl import kl_estimate
 from rlvr.objectives.policy import PolicyTokens, policy_loss
+from rlvr.objectives.shaping import ShapedRollouts, shape_rewards
 from rlvr.objectives.token_selection import select_tokens
 from rlvr.registry import check_options, objectives
-from rlvr.trainers.config import ObjectiveConfig, PolicyGradientConfig
+from rlvr.trainers.config import ObjectiveConfig, PolicyGradientConfig, ReferenceConfig
 
 GAE = "gae"
 """The advantage that needs a critic."""
@@ -36,6 +39,8 @@ COMPARES = {
     "reinforce++-baseline",
 }
 """Advantages that compare the rollouts of one task."""
+FIXED_AGGREGATIONS = {"token-mean", "token-sum", "seq-mean-token-mean", "seq-mean-token-sum"}
+"""Those that read no normaliser."""
 OLD_NAMES = {"leave_one_out": "leave-one-out"}
 OWN_SELECTION = {"clip-cov": "clip-cov", "kl-cov": "kl-cov"}
 """Losses that treat tokens apart which a selection over the whole batch has marked."""
@@ -184,8 +189,59 @@ def check(config: PolicyGradientConfig) -> Objective:
     for shaping in config.reward.shaping:
         part_of("shaping", shaping, {}, takes=1)
     check_reference(config)
-    try_out(objective, settings)
+    for problem in without_effect(config, objective):
+        raise ConfigError(problem)
+    try_out(objective, config)
     return objective
+
+
+def without_effect(config: PolicyGradientConfig, objective: Objective) -> Iterator[str]:
+    """What is set and would silently do nothing, a line each."""
+    settings, rollout, name = config.objective, config.rollout, objective.advantage.name
+    if settings.normaliser is not None and settings.aggregation in FIXED_AGGREGATIONS:
+        yield (
+            f"objective.normaliser is {settings.normaliser}, which aggregation "
+            f"{settings.aggregation!r} does not read: set it to null"
+        )
+    if settings.kl_ratio and (settings.kl_coefficient == 0 or settings.kl_in == "reward"):
+        yield "objective.kl_ratio is of a KL term in the loss, and there is none: set it to false"
+    in_loss = settings.kl_coefficient > 0 and settings.kl_in == "loss"
+    if in_loss and settings.kl_estimator.name == "k1" and not settings.kl_ratio:
+        yield (
+            "objective.kl_estimator is 'k1' in the loss, where its expected gradient is 0: use k2, "
+            "k3 or k1+, set objective.kl_ratio=true, or objective.kl_in=reward"
+        )
+    if not settings.whiten and not objective.is_per_token:
+        yield f"objective.whiten is false, which advantage {name!r} has not: set it to true"
+    if name == "gdpo" and (config.reward.shaping or rollout.overlong_buffer):
+        key = "reward.shaping" if config.reward.shaping else "rollout.overlong_buffer"
+        yield f"{key} is set, but advantage 'gdpo' reads reward.weights alone: leave it out"
+    reference, plain = config.reference, ReferenceConfig()
+    if reference.update == "fixed" and reference != plain:
+        yield "reference.every or reference.rate is set, but reference.update is 'fixed'"
+    if reference.update == "sync" and reference.rate != plain.rate:
+        yield "reference.rate is set, but reference.update is 'sync', which goes all the way"
+    if config.critic is not None and config.critic.warmup_steps >= config.steps:
+        yield (
+            f"critic.warmup_steps is {config.critic.warmup_steps}: expected less than steps "
+            f"({config.steps}), or the policy never trains"
+        )
+    rollouts = rollout.tasks_per_step * rollout.group_size
+    if settings.mini_batches > rollouts:
+        yield (
+            f"objective.mini_batches is {settings.mini_batches}: expected at most the rollouts of "
+            f"a step ({rollouts})"
+        )
+    if config.replay is None:
+        return
+    if rollout.group_size == 1 and name != "remax":
+        yield "replay keeps groups whose rewards differ, and rollout.group_size is 1: set it higher"
+    youngest = (1 + rollout.max_staleness) * settings.epochs * settings.mini_batches
+    if config.replay.max_age < youngest:
+        yield (
+            f"replay.max_age is {config.replay.max_age} optimiser steps: expected at least "
+            f"{youngest}, the age of a group when it can be replayed first"
+        )
 
 
 def doubts(config: PolicyGradientConfig) -> list[str]:
@@ -197,6 +253,14 @@ def doubts(config: PolicyGradientConfig) -> list[str]:
             f"sampling.top_p is {sampling.top_p} and top_k {sampling.top_k}: tokens are drawn from "
             "another distribution than the one that is trained, which biases the gradient; train "
             "with top_p=1 and top_k=0, or set objective.mismatch.level=token"
+        )
+    several = settings.epochs * settings.mini_batches > 1 or config.replay is not None
+    stale = config.rollout.max_staleness > 0 and settings.mismatch.level == "off"
+    if settings.loss.name == "reinforce" and (several or stale):
+        found.append(
+            "objective.loss is 'reinforce', which has no probability ratio: rollouts of an older "
+            "policy (epochs, mini_batches, replay, max_staleness) are taken for the policy's own; "
+            "use loss=importance or clip"
         )
     if sampling.temperature == 0:
         found.append(
@@ -229,12 +293,13 @@ def check_reference(config: PolicyGradientConfig) -> None:
         )
 
 
-def try_out(objective: Objective, settings: ObjectiveConfig) -> None:
-    """Call the loss and the KL estimator once on two tokens, so that a wrong bound is seen early.
+def try_out(objective: Objective, config: PolicyGradientConfig) -> None:
+    """Call each part of an objective once on next to nothing, so that a wrong bound is seen early.
 
     Raises:
         ConfigError: an option is out of its range.
     """
+    estimator = config.objective.kl_estimator
     zeros = torch.zeros(2)
     tokens = PolicyTokens(
         logprobs=zeros,
@@ -245,11 +310,43 @@ def try_out(objective: Objective, settings: ObjectiveConfig) -> None:
         sampler_logprobs=zeros,
         selected=torch.zeros(2, dtype=torch.bool) if objective.selects_for_loss else None,
     )
-    estimator = settings.kl_estimator
     try:
         policy_loss(objective.loss.name, tokens, **objective.loss.options)
         if objective.selection is not None:
             select_tokens(objective.selection.name, tokens, seed=0, **objective.selection.options)
         kl_estimate(zeros, zeros, estimator.name, **estimator.options)
+        try_out_rewards(objective, config)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"objective: {error}") from error
+
+
+def try_out_rewards(objective: Objective, config: PolicyGradientConfig) -> None:
+    """Shape the rewards of one task, every other 1, and take the advantages.
+
+    Raises:
+        ValueError: an option is out of its range.
+    """
+    rewards = torch.arange(config.rollout.group_size, dtype=torch.float64) % 2
+    numbers = torch.arange(len(rewards))
+    task, lengths = torch.zeros_like(numbers), torch.ones_like(numbers)
+    shaping = [(part.name, part.options) for part in config.reward.shaping]
+    shape_rewards(
+        ShapedRollouts(rewards=rewards, lengths=lengths, group_ids=task, correct=rewards > 0),
+        shaping,
+    )
+    name, options = objective.advantage.name, dict(objective.advantage.options)
+    if objective.is_per_token:
+        if config.critic is not None:
+            options["values"] = torch.zeros_like(rewards)
+        objectives.get(f"token-advantage/{name}")(rewards, numbers, **options)
+        return
+    parts = config.reward.weights
+    groups = RewardGroups(
+        rewards=rewards,
+        group_ids=task,
+        lengths=lengths,
+        baseline=torch.zeros_like(rewards),
+        parts=rewards.unsqueeze(-1).expand(-1, len(parts)) if parts else None,
+        part_weights=torch.tensor(list(parts.values()), dtype=torch.float64) if parts else None,
+    )
+    estimate_advantages(name, groups, **options)

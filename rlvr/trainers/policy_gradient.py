@@ -127,6 +127,8 @@ class PolicyGradientLearner:
         metrics |= self.sync_metrics(collected) | collected.metrics
         if groups:
             metrics |= self.learn(groups, step)
+        if self.reference is not None:
+            self.reference.follow(self.policy, step)
         self.remember(collected)
         if step % self.config.rollout.save_every == 0:
             self.save_rollouts(collected, step)
@@ -138,16 +140,17 @@ class PolicyGradientLearner:
         if self.replay is not None:
             replayed = self.replay.draw(step, self.optim.updates, groups)
         experience = pack(groups, self.config, replayed)
+        if not experience.batch.totals.tokens:  # every completion was cut short, and is left out
+            return {"update/skipped": 1.0}
         with self.clock.part("update"):
             scored = self.updating.scorer.complete(experience.batch, experience.replayed)
             compared = self.updating.compare(dataclasses.replace(experience, batch=scored))
             self.world.check_equal("the batch", fingerprint(compared.batch))
             metrics = compared.metrics | self.updating.update(compared.batch, step)
+            metrics |= self.updating.adapt(metrics, compared.batch.totals)
         self.clock.count("update", len(scored.input_ids) * self.config.objective.epochs)
         if self.replay is not None:
             metrics["sampling/replayed"] = float(len(replayed))
-        if self.reference is not None:
-            self.reference.follow(self.policy, step)
         return metrics
 
     def remember(self, collected: Collected) -> None:

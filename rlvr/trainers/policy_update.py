@@ -85,11 +85,9 @@ class PolicyUpdate:
         """Several epochs of mini-batches over one batch of rollouts with their advantages.
 
         Args:
-            batch: what `Scorer.complete` has not filled in is filled in here.
+            batch: with a trained token; what `Scorer.complete` has not filled in is filled in here.
             step: the training step, which the shuffle depends on.
         """
-        if batch.totals.tokens == 0:
-            return {"update/skipped": 1.0}
         settings = self.config.objective
         batch = self.scorer.complete(batch)
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "shuffle", step))
@@ -100,23 +98,32 @@ class PolicyUpdate:
             for i, mini in enumerate(batch.split(parts, generator))
             if mini.totals.tokens
         ]
-        metrics = {key: mean(row[key] for row in rows) for key in rows[0]}
-        if settings.kl_target is not None:
-            metrics["kl/coefficient"] = self.kl_coefficient
-            self.adapt(metrics["kl/reference"], batch.totals)
-        return metrics
+        return {key: mean(row[key] for row in rows) for key in rows[0]}
 
-    def adapt(self, token_mean: float, totals: Totals) -> None:
-        """Steer the KL coefficient towards the divergence of a completion that was asked for."""
+    def adapt(self, measured: Metrics, totals: Totals) -> Metrics:
+        """Steer the KL coefficient towards the divergence of a completion that was asked for.
+
+        Args:
+            measured: of the step; without `kl/reference` (the critic learned alone, and the KL
+                term is in the loss) the coefficient stays.
+            totals: of its batch.
+
+        Returns:
+            The coefficient that was in force, where one was to be steered.
+        """
         settings = self.config.objective
-        assert settings.kl_target is not None
-        self.kl_coefficient = adapted_kl_coefficient(
-            self.kl_coefficient,
-            token_mean * totals.tokens / totals.sequences,
-            target=settings.kl_target,
-            horizon=settings.kl_horizon,
-            samples=totals.sequences,
-        )
+        if settings.kl_target is None:
+            return {}
+        in_force = self.kl_coefficient
+        if "kl/reference" in measured:
+            self.kl_coefficient = adapted_kl_coefficient(
+                in_force,
+                measured["kl/reference"] * totals.tokens / totals.sequences,
+                target=settings.kl_target,
+                horizon=settings.kl_horizon,
+                samples=totals.sequences,
+            )
+        return {"kl/coefficient": in_force}
 
     def update_once(self, mini: Batch, step: int, seed: int) -> Metrics:
         """One optimiser step. The loss is that of the whole mini-batch, however it is split."""

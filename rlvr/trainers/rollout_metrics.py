@@ -60,7 +60,13 @@ def length_metrics(rollouts: Sequence[Rollout]) -> Metrics:
 
 
 def signal_metrics(groups: Sequence[RolloutGroup]) -> Metrics:
-    """Shares of the groups that have a gradient, and of those that have none, and why."""
+    """Shares of the groups that have a gradient, and of those that have none, and why.
+
+    None of these where every group is a single rollout, which is compared with other tasks' (PPO,
+    REINFORCE++).
+    """
+    if groups and all(len(group.rollouts) == 1 and group.greedy is None for group in groups):
+        return {}
     silent = [group.graded for group in groups if not is_informative(group)]
     right = [graded for graded in silent if graded and all(r.verdict.is_correct for r in graded)]
     wrong = [

@@ -105,6 +105,44 @@ def test_functions_of_a_local_file_train(tmp_path: Path) -> None:
         ({"reward": {"shaping": [{"name": "cosine"}]}}, "'shaping/cosine'"),
         ({"curriculum": {"uniform": 0}}, "curriculum.uniform"),
         ({"replay": {"capacity": 0}}, "replay.capacity"),
+        ({"objective": {"normaliser": 9.0}}, "'seq-mean-token-mean' does not read"),
+        ({"objective": {"kl_ratio": True}}, "objective.kl_ratio is of a KL term in the loss"),
+        (
+            {"objective": {"kl_coefficient": 0.1, "kl_estimator": "k1"}},
+            "'k1' in the loss, where its expected gradient is 0",
+        ),
+        ({"objective": {"whiten": False}}, "objective.whiten is false, which advantage 'group'"),
+        (
+            {
+                "algorithm": "gdpo",
+                "reward": {"weights": {"reward": 1.0}},
+                "rollout": {"overlong_buffer": 2},
+            },
+            "rollout.overlong_buffer is set, but advantage 'gdpo' reads reward.weights alone",
+        ),
+        ({"reference": {"every": 3}}, "reference.update is 'fixed'"),
+        (
+            {"objective": {"kl_coefficient": 0.1}, "reference": {"update": "sync", "rate": 0.1}},
+            "which goes all the way",
+        ),
+        ({"algorithm": "ppo", "critic": {"warmup_steps": 2}}, "expected less than steps (2)"),
+        ({"objective": {"mini_batches": 17}}, "expected at most the rollouts of a step (16)"),
+        (
+            {"algorithm": "ppo", "rollout": {"group_size": 1}, "replay": {}},
+            "replay keeps groups whose rewards differ",
+        ),
+        (
+            {"rollout": {"max_staleness": 2}, "objective": {"epochs": 2}, "replay": {"max_age": 5}},
+            "replay.max_age is 5 optimiser steps: expected at least 6",
+        ),
+        ({"reward": {"shaping": [{"name": "clip", "low": 2, "high": 1}]}}, "low is 2, high 1"),
+        ({"reward": {"weights": {"reward": float("nan")}}}, "reward.weights.reward"),
+        ({"objective": {"advantage": {"name": "pass-at-k", "k": 0}}}, "k is 0: expected 1"),
+        (
+            {"algorithm": "ppo", "objective": {"advantage": {"name": "gae", "gamma": 2.0}}},
+            "gamma is 2.0: expected 0 to 1",
+        ),
+        ({"optimizer": {"betas": [1.2, 0.9]}}, "optimizer.betas.0"),
     ],
 )
 def test_an_error_is_one_line_and_comes_before_the_run(

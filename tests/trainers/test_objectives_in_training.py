@@ -220,11 +220,68 @@ def test_the_coefficient_follows_the_divergence(tmp_path: Path) -> None:
     assert one.updating.kl_coefficient == saved["kl_coefficient"]
 
 
+def test_the_coefficient_follows_the_divergence_that_is_in_the_reward(tmp_path: Path) -> None:
+    changes = {"kl_coefficient": 0.1, "kl_target": 1e-9, "kl_horizon": 100}
+    one = learner(
+        tmp_path,
+        algorithm="ppo",
+        objective=changes,
+        critic={"optimizer": {"lr": 1e-3}, "warmup_steps": 1},
+        steps=3,
+        **HIGH,
+    )
+    found = [one.step(step) for step in (1, 2, 3)]
+    # The policy has not moved yet in the first two steps, in the first one because it may not.
+    assert [row["kl/reference"] for row in found[:2]] == [0.0, 0.0]
+    assert found[1]["kl/coefficient"] == pytest.approx(0.1 * 0.968)
+    assert found[2]["kl/reference"] != 0.0
+    change = 1.032 if found[2]["kl/reference"] > 0 else 0.968
+    expected = found[2]["kl/coefficient"] * change
+    assert one.updating.kl_coefficient == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_coefficient_stays_where_nothing_is_measured(tmp_path: Path) -> None:
+    changes = {"kl_coefficient": 0.1, "kl_target": 1.0, "kl_in": "loss", "kl_estimator": "k3"}
+    one = learner(tmp_path, algorithm="ppo", objective=changes, critic={"warmup_steps": 1}, steps=2)
+    metrics = one.step(1)
+    assert "kl/reference" not in metrics
+    assert metrics["kl/coefficient"] == one.updating.kl_coefficient == 0.1
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "reinforce_pp", "remax"])
+def test_a_step_whose_completions_were_all_cut_short_is_skipped(
+    tmp_path: Path, algorithm: str
+) -> None:
+    one = learner(
+        tmp_path,
+        algorithm=algorithm,
+        sampling={"max_new_tokens": 1},
+        rollout={"mask_truncated": True},
+        objective={"kl_coefficient": 0.1},
+        reference={"update": "sync", "every": 2},
+        steps=2,
+        **HIGH,
+    )
+    assert one.reference is not None
+    with torch.no_grad():  # as if earlier steps had trained it
+        next(one.policy.model.parameters()).add_(1.0)
+    before = weights(one)
+    for step in (1, 2):
+        metrics = one.step(step)
+        assert metrics["update/skipped"] == 1
+        assert not [key for key, value in metrics.items() if math.isnan(value)]
+        own = torch.cat([p.flatten() for p in one.reference.policy.model.parameters()])
+        assert torch.equal(own, before) is (step == 2), "the reference follows all the same"
+    assert torch.equal(weights(one), before)
+    assert one.optim.updates == 0
+
+
 @pytest.mark.parametrize(("update", "share"), [("sync", 1.0), ("average", 0.25)])
 def test_a_reference_follows_and_comes_back_from_a_checkpoint(
     tmp_path: Path, update: str, share: float
 ) -> None:
-    changes: dict[str, Any] = {"reference": {"update": update, "every": 2, "rate": 0.25}, **HIGH}
+    rate = {"rate": 0.25} if update == "average" else {}
+    changes: dict[str, Any] = {"reference": {"update": update, "every": 2, **rate}, **HIGH}
     one = learner(tmp_path, objective={"kl_coefficient": 0.1}, steps=4, **changes)
     assert one.reference is not None
     start = weights(one)

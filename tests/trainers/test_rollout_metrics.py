@@ -68,6 +68,14 @@ def test_a_step_without_any_verdict_has_numbers_still() -> None:
     assert "length/correct" not in metrics
 
 
+def test_rollouts_that_are_alone_have_no_share_without_signal() -> None:
+    alone = [group((RIGHT, 2)), group((WRONG, 3))]
+    metrics = rollout_metrics(Collected(groups=alone, sampled=alone, rounds=1, wanted=2))
+    assert metrics["reward/mean"] == 0.5
+    assert not [name for name in metrics if name.startswith("groups/")]
+    assert "sampling/informative" not in metrics
+
+
 @pytest.mark.parametrize(("percent", "expected"), [(1, 1), (50, 5), (90, 9), (91, 10), (100, 10)])
 def test_quantiles_are_values_of_the_sample(percent: int, expected: int) -> None:
     assert quantile(range(1, 11), percent) == expected
