@@ -48,9 +48,10 @@ def shard(model: PreTrainedModel, world: World) -> None:
         return
     mesh = init_device_mesh(world.device, (world.size,))
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
-    for layer in layers_of(model):
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+    # Left to itself, FSDP2 keeps what is outside the layers gathered after a forward pass: without
+    # a backward pass to follow, an optimizer made then would train tensors that nobody uses.
+    for part in (*layers_of(model), model):
+        fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)

@@ -73,19 +73,6 @@ def sampling_policy(policy: Policy, world: World, *, own: bool) -> Policy:
     return Policy(copied.model.to(world.device), copied.tokenizer)
 
 
-def alone_only(algorithm: str, world: World) -> None:
-    """Refuse several processes for what works in one only.
-
-    Raises:
-        ConfigError: there are several.
-    """
-    if world.size > 1:
-        raise ConfigError(
-            f"algorithm {algorithm!r} works in one process, and torchrun started {world.size}: "
-            "run it without torchrun"
-        )
-
-
 def load_component(component: Component) -> Environment:
     """The environment of a configuration, with at least one task.
 

@@ -22,7 +22,8 @@ from rlvr.forward import score_tokens
 from rlvr.objectives.aggregation import sequence_sums
 from rlvr.objectives.preference import dpo_loss
 from rlvr.progress import Progress
-from rlvr.trainers.components import adapt, alone_only, initial_policy
+from rlvr.sharding import shard
+from rlvr.trainers.components import adapt, initial_policy
 from rlvr.trainers.config import DPOConfig, PreferenceObjectiveConfig
 from rlvr.trainers.given_run import announce, make_plan
 from rlvr.trainers.loop import fit
@@ -43,12 +44,13 @@ def prepare_dpo(config: DPOConfig, world: World = ALONE) -> Callable[[Path, bool
     Raises:
         UserError: something that it names cannot be loaded or used.
     """
-    alone_only(config.algorithm, world)
     check_objective(config.objective)
-    policy = initial_policy(config)
+    policy = initial_policy(config, world=world)
     train, held_out = prepare_pairs(config, policy)
 
     adapt(policy, config)
+
+    shard(policy.model, world)
 
     def job(folder: Path, resume: bool) -> None:
         learner = PairLearner(
@@ -57,9 +59,11 @@ def prepare_dpo(config: DPOConfig, world: World = ALONE) -> Callable[[Path, bool
             judge=make_judge(policy.model, config.objective),
             train=with_reference(policy.model, train, config.micro_batch_tokens),
             held_out=with_reference(policy.model, held_out, config.micro_batch_tokens),
+            world=world,
         )
-        last = fit(learner, make_plan(config, folder), resume=resume)
-        announce("policy", folder, result(last))
+        last = fit(learner, make_plan(config, folder), resume=resume, world=world)
+        if world.is_main:
+            announce("policy", folder, result(last))
 
     return job
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from rlvr.distributed import ALONE, World
 from rlvr.sharding import whole
@@ -31,6 +32,8 @@ class Optimizer:
         world: World = ALONE,
     ) -> None:
         trained = [p for p in model.parameters() if p.requires_grad]
+        if world.sharded and not all(isinstance(p, DTensor) for p in trained):
+            raise RuntimeError("an optimizer of sharded weights was made while some were gathered")
         matrices = [p for p in trained if p.ndim > 1]
         vectors = [p for p in trained if p.ndim <= 1]
         self.settings = settings

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rlvr.adapters import active_dropout
 from rlvr.batch import Example
+from rlvr.distributed import ALONE, World
 from rlvr.evals.intervals import mean_interval, student_interval
 from rlvr.objectives.preference import PreferenceLoss
 from rlvr.policy import Policy
@@ -91,6 +92,7 @@ class PairLearner:
         judge: gives the losses.
         train: pairs to learn from.
         held_out: pairs to measure on; may be empty where the run never measures.
+        world: the processes, which share the pairs of every step.
     """
 
     def __init__(
@@ -101,14 +103,16 @@ class PairLearner:
         judge: Judge,
         train: Sequence[EncodedPair],
         held_out: Sequence[EncodedPair],
+        world: World = ALONE,
     ) -> None:
         self.config = config
+        self.world = world
         self.policy = policy
         self.judge = judge
         self.held_out = held_out
         self.clock = Clock()
         self.pairs: Stream[EncodedPair] = Stream(train, derive_seed(config.seed, "pairs"))
-        self.optim = Optimizer(policy.model, config.optimizer, config.steps)
+        self.optim = Optimizer(policy.model, config.optimizer, config.steps, world)
         self.optimizer = self.optim.inner
 
     def step(self, step: int) -> Metrics:
@@ -118,13 +122,17 @@ class PairLearner:
             found: list[Judged] = []
             seed = derive_seed(self.config.seed, "dropout", step)
             with active_dropout(self.policy.model, seed):
-                for part in parts(pairs, self.config.micro_batch_tokens):
+                for part, counts in pairs_here(pairs, self.config.micro_batch_tokens, self.world):
                     judged = self.judge(part)
-                    (judged.loss.losses.sum() / len(pairs)).backward()
-                    found.append(judged)
+                    weight = counts / len(pairs)
+                    (weight * judged.loss.losses.sum()).backward()
+                    if counts:
+                        found.append(judged)
             norm, rate = self.optim.step()
+            sums = self.world.add_up(sums_of(found))
         tokens = sum(length(pair.chosen) + length(pair.rejected) for pair in pairs)
-        return {**means(found), "tokens": tokens, "grad_norm": norm, "lr": rate}
+        averages = {name: value / len(pairs) for name, value in sums.items()}
+        return {**averages, "tokens": tokens, "grad_norm": norm, "lr": rate}
 
     def evaluate(self, step: int) -> Metrics:
         """Accuracy and margin on the held-out pairs, with 95% intervals over problems."""
@@ -171,8 +179,29 @@ def parts(pairs: Sequence[EncodedPair], max_tokens: int) -> Iterator[list[Encode
         yield part
 
 
+def pairs_here(
+    pairs: Sequence[EncodedPair], max_tokens: int, world: World
+) -> Iterator[tuple[list[EncodedPair], bool]]:
+    """The parts that this process judges, and whether they count.
+
+    With sharded weights all processes make as many passes: a part that does not count makes up for
+    one that there is not.
+    """
+    every = list(parts(pairs, max_tokens))
+    for part in every[world.rank :: world.size]:
+        yield part, True
+    if world.sharded and world.rank >= len(every) % world.size > 0:
+        yield every[-1][-1:], False
+
+
 def means(found: Sequence[Judged]) -> Metrics:
     """Loss, accuracy, rewards and the judge's own metrics, averaged over all pairs."""
+    count = sum(len(judged.loss.losses) for judged in found)
+    return {name: value / count for name, value in sums_of(found).items()}
+
+
+def sums_of(found: Sequence[Judged]) -> Metrics:
+    """Loss, accuracy, rewards and the judge's own metrics, added up over all pairs."""
     columns: dict[str, list[Tensor]] = {}
     for judged in found:
         row = {
@@ -185,7 +214,7 @@ def means(found: Sequence[Judged]) -> Metrics:
         }
         for name, values in row.items():
             columns.setdefault(name, []).append(values)
-    return {name: torch.cat(values).double().mean().item() for name, values in columns.items()}
+    return {name: torch.cat(values).double().sum().item() for name, values in columns.items()}
 
 
 def ranked_right(margins: Tensor) -> Tensor:

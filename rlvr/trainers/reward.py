@@ -21,7 +21,8 @@ from rlvr.objectives.preference import PreferenceLoss
 from rlvr.objectives.reward import bradley_terry_loss
 from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
-from rlvr.trainers.components import alone_only, initial_policy
+from rlvr.sharding import shard
+from rlvr.trainers.components import initial_policy
 from rlvr.trainers.config import RewardConfig, RewardObjectiveConfig
 from rlvr.trainers.given_run import announce, make_plan
 from rlvr.trainers.loop import fit
@@ -35,15 +36,19 @@ def prepare_reward(config: RewardConfig, world: World = ALONE) -> Callable[[Path
     Raises:
         UserError: something that it names cannot be loaded or used.
     """
-    alone_only(config.algorithm, world)
-    policy = with_scalar_head(initial_policy(config), config.seed)
+    policy = with_scalar_head(initial_policy(config, world=world), config.seed)
     train, held_out = prepare_pairs(config, policy)
+
+    shard(policy.model, world)
 
     def job(folder: Path, resume: bool) -> None:
         judge = make_judge(policy.model, config.objective)
-        learner = PairLearner(config, policy=policy, judge=judge, train=train, held_out=held_out)
-        last = fit(learner, make_plan(config, folder), resume=resume)
-        announce("reward model", folder, result(last))
+        learner = PairLearner(
+            config, policy=policy, judge=judge, train=train, held_out=held_out, world=world
+        )
+        last = fit(learner, make_plan(config, folder), resume=resume, world=world)
+        if world.is_main:
+            announce("reward model", folder, result(last))
 
     return job
 

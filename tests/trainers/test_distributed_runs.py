@@ -164,14 +164,20 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_imitation_of_given_completions_is_shared_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("algorithm", ["sft", "dpo", "reward"])
+def test_learning_from_given_completions_is_shared_too(tmp_path: Path, algorithm: str) -> None:
+    """An uneven number of micro-batches: one process judges a part that does not count."""
     data = tmp_path / "data.jsonl"
-    rows = [{"prompt": f"{i}+1=", "completion": f"A: {i + 1}"} for i in range(40)]
+    rows = [
+        {"prompt": f"{i}+1=", "completion": f"A: {i + 1}", "chosen": f"A: {i + 1}", "rejected": "A"}
+        for i in range(40)
+    ]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    changes = {"algorithm": "sft", "data": str(data), "batch_size": 7, "held_out": {"count": 5}}
-    kept = ("policy", "new_policy", "optimizer", "micro_batch_tokens", "steps")
+    kept = ("policy", "new_policy", "optimizer", "steps")
     for name in ("one", "two"):
-        values = {key: CONFIG[key] for key in kept} | changes | {"output": str(tmp_path / name)}
+        values = {key: CONFIG[key] for key in kept} | {"output": str(tmp_path / name)}
+        values |= {"algorithm": algorithm, "data": str(data), "held_out": {"count": 5}}
+        values |= {"batch_size": 7, "micro_batch_tokens": 60}
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(values))
     train(1, str(tmp_path / "one.yaml"))
     train(2, str(tmp_path / "two.yaml"), "--set", "distributed.mode=fsdp")
