@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -59,16 +59,20 @@ def checkpoint_activations(model: nn.Module) -> None:
     Raises:
         ConfigError: the model has no layers that are made for it.
     """
+    for layer in _layers(model, "gradient_checkpointing"):
+        _derive(layer, {"__call__": _checkpointed(type(layer))})
+
+
+def _checkpointed(kind: type[nn.Module]) -> Callable[..., Any]:
+    """A `__call__` for a class derived from `kind`, whatever (FSDP, say) derives from it."""
 
     def call(self: nn.Module, *arguments: Any, **options: Any) -> Any:
-        kind = type(self).__mro__[1]
         run = functools.partial(kind.__call__, self, **options)
         if not torch.is_grad_enabled():
             return run(*arguments)
         return checkpoint(run, *arguments, use_reentrant=False)
 
-    for layer in _layers(model, "gradient_checkpointing"):
-        _derive(layer, {"__call__": call})
+    return call
 
 
 def compile_layers(model: nn.Module) -> None:

@@ -27,6 +27,8 @@ def test_two_processes_make_the_update_of_one(tmp_path: Path, mode: str) -> None
     ended = torchrun(str(PROGRAM), mode, str(tmp_path), limit=200)
     assert ended.code == 0, ended.output
     for case in CASES.keys() - (WHOLE_WEIGHTS if mode == "fsdp" else set()):
+        # Products are rounded to bfloat16 by micro-batch, and two processes make other ones.
+        limit = 2e-2 if case == "bfloat16" else 1e-6
         expected = run(case, ALONE)
         found = load_file(tmp_path / f"{case}.safetensors")
         assert found.keys() == expected.keys()
@@ -37,7 +39,7 @@ def test_two_processes_make_the_update_of_one(tmp_path: Path, mode: str) -> None
             names = [n for n in expected if n.endswith(".grad") and n.startswith(f"{step}.")]
             flat = [torch.cat([side[n].flatten() for n in names]) for side in (found, expected)]
             assert flat[1].norm().item() == pytest.approx(0.05, rel=1e-3), "clipping is at work"
-            assert difference(*flat) < 1e-6, (case, step)
+            assert difference(*flat) < limit, (case, step)
         critic = [name for name in expected if name.startswith("critic.")]
         assert bool(critic) == (case == "critic")
         for name in critic:
@@ -45,4 +47,4 @@ def test_two_processes_make_the_update_of_one(tmp_path: Path, mode: str) -> None
         for name in expected:
             if name.startswith("metric."):
                 value, right = found[name].item(), expected[name].item()
-                assert value == pytest.approx(right, rel=1e-6, abs=1e-7), (case, name)
+                assert value == pytest.approx(right, rel=limit, abs=limit / 10), (case, name)

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 
 from rlvr.batch import Batch, Example
 from rlvr.distributed import World, join
-from rlvr.policy import make_policy
 from rlvr.sharding import shard, whole
+from rlvr.trainers.components import initial_policy
 from rlvr.trainers.config import PolicyGradientConfig, parse_config
 from rlvr.trainers.policy_update import PolicyUpdate
 from rlvr.trainers.scoring import RETURNS
@@ -46,6 +46,13 @@ CASES: dict[str, dict[str, Any]] = {
     "critic": {
         "algorithm": "ppo",
         "critic": {"optimizer": {"lr": 1e-2, "max_grad_norm": 0.05}},
+        "micro_batch_tokens": 12,
+    },
+    "checkpointed": {"gradient_checkpointing": True, "micro_batch_tokens": 12},
+    "bfloat16": {
+        "dtype": "bfloat16",
+        "master_weights": True,
+        "objective": {"epochs": 2},
         "micro_batch_tokens": 12,
     },
     "one_sequence": {"micro_batch_tokens": 12},
@@ -75,6 +82,8 @@ def run(case: str, world: World) -> dict[str, torch.Tensor]:
     mapping = {
         "algorithm": "dapo",
         "policy": "new",
+        "new_policy": {"alphabet": "0123456789+=A:", "hidden_size": 12, "layers": 2, "heads": 2},
+        "device": "cpu",
         "output": "nowhere",
         "environment": "arithmetic",
         "steps": 2,
@@ -84,11 +93,10 @@ def run(case: str, world: World) -> dict[str, torch.Tensor]:
     }
     config = parse_config(mapping, "test")
     assert isinstance(config, PolicyGradientConfig)
-    shape = {"alphabet": "0123456789+=A:", "hidden_size": 12, "layers": 2, "heads": 2}
-    policy, reference = make_policy(**shape, seed=0), None
+    policy, reference = initial_policy(config, world=world), None
     shard(policy.model, world)
     if config.objective.kl_coefficient:
-        reference = make_policy(**shape, seed=1)
+        reference = initial_policy(config.model_copy(update={"seed": 1}), world=world)
         shard(reference.model, world)
     updating = PolicyUpdate(config, policy=policy, reference=reference, world=world)
     found: dict[str, torch.Tensor] = {}
