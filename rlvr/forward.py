@@ -280,7 +280,7 @@ def _try_out(model: PreTrainedModel, dtype: torch.dtype) -> Ability:
         logprobs, _ = run(model, batch, projection, 1.0, "none")
         return bool((logprobs - expected).abs().max() <= tolerance)
 
-    with torch.no_grad():
+    with torch.no_grad(), _with_an_answer(inner):
         expected, _ = _run_padded(model, batch, None, 1.0, "none")
         # Wrong context or a forgotten scale changes far more; so do many layers of bfloat16.
         precision = {torch.float64: 1e-9, torch.float32: 1e-4}.get(dtype, 5e-2)
@@ -304,6 +304,21 @@ def _try_out(model: PreTrainedModel, dtype: torch.dtype) -> Ability:
             f"{name}: rows are padded, since its attention cannot be packed", stacklevel=4
         )
     return Ability(packed, projection)
+
+
+@contextlib.contextmanager
+def _with_an_answer(model: PreTrainedModel) -> Iterator[None]:
+    """Let a critic, whose head begins at 0, say something that depends on its hidden states."""
+    if not _is_critic(model):
+        yield
+        return
+
+    def answer(head: nn.Linear, hidden: Tensor) -> Tensor:
+        places = torch.arange(hidden.shape[-1], device=hidden.device)
+        return (hidden.float() * places.cos()).sum(-1, keepdim=True)
+
+    with _head_replaced(_head_of(model), answer):
+        yield
 
 
 def _known_projection(model: PreTrainedModel) -> Projection | None:

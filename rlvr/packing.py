@@ -26,6 +26,8 @@ from transformers.masking_utils import sdpa_mask
 
 from rlvr.batch import Batch
 
+PLAIN_LAYERS = {"full_attention", "attention"}
+"""Kinds of layers whose mask is causal and nothing else, and that mix tokens by attention alone."""
 ATTENTION = "rlvr_packed"
 """The name of the attention in `transformers`: `sdpa` wherever it is not given a layout."""
 
@@ -157,6 +159,11 @@ def set_packed_attention(model: PreTrainedModel, dtype: torch.dtype) -> bool:
     """
     if takes_layouts(model):
         return True
+    text = model.config.get_text_config()
+    for kinds in ("layer_types", "layers_block_type"):
+        # Chunks and windows may be in the mask alone, and longer than what a trial shows.
+        if not PLAIN_LAYERS.issuperset(getattr(text, kinds, None) or ()):
+            return False
     if model.config._attn_implementation != "sdpa" or not model._supports_attention_backend:
         return False
     device = next(model.parameters()).device.type

@@ -13,10 +13,12 @@ import transformers
 from torch import Tensor
 
 import rlvr.forward as module
+from rlvr import packing
 from rlvr.batch import Batch, Example
-from rlvr.forward import Ability, ability_of, score_tokens
+from rlvr.forward import Ability, ability_of, score_tokens, score_values
 from rlvr.objectives.head import Projection
 from rlvr.packing import lay_out
+from rlvr.trainers.critic import value_model
 
 SMALL: dict[str, Any] = {
     "vocab_size": 61,
@@ -35,6 +37,22 @@ GEMMA = SMALL | {"head_dim": 8, "query_pre_attn_scalar": 8}
 MAMBA = {k: SMALL[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers")} | {
     "state_size": 4
 }
+CHUNKED = SMALL | {
+    "attention_chunk_size": 16,
+    "num_local_experts": 2,
+    "intermediate_size_mlp": 32,
+    "head_dim": 4,
+    "no_rope_layers": [1, 1],
+}
+HYBRID = SMALL | {
+    "layer_types": ["mamba", "attention"],
+    "mamba_n_heads": 4,
+    "mamba_d_head": 8,
+    "mamba_d_state": 4,
+    "num_local_experts": 2,
+    "num_experts_per_tok": 1,
+    "shared_intermediate_size": 16,
+}
 SCALED = Projection(scale=0.25)
 # What each is found to be able to do: packed, and what follows its head.
 MODELS: dict[str, tuple[str, dict[str, Any], bool, Projection | None]] = {
@@ -48,6 +66,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], bool, Projection | None]] = {
     "cohere": ("Cohere", SMALL | {"logit_scale": 0.25}, True, SCALED),
     "phi, whose head has a bias": ("Phi", SMALL | {"num_key_value_heads": 4}, True, Projection()),
     "gpt2": ("GPT2", GPT2, True, Projection()),
+    "llama 4, whose chunks are longer than a trial": ("Llama4Text", CHUNKED, False, Projection()),
     "mamba, which has no attention": ("Mamba", MAMBA, False, Projection()),
 }
 
@@ -185,6 +204,25 @@ def test_what_a_model_cannot_do_is_said_once() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         score_tokens(model, batch)
+
+
+@pytest.mark.filterwarnings("ignore:.*rows are padded", "ignore:The fast path")
+def test_a_critic_is_tried_out_though_its_head_begins_at_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Layers of Mamba would carry one sequence's state into the next."""
+    # As in models that do not say what their layers are.
+    monkeypatch.setattr(packing, "PLAIN_LAYERS", {"linear_attention", "full_attention"})
+    torch.manual_seed(0)
+    config = transformers.GraniteMoeHybridConfig(**HYBRID)
+    critic = value_model(transformers.GraniteMoeHybridForCausalLM(config).eval())
+    batch = make_batch()
+    assert score_values(critic, batch).abs().max() == 0
+    critic.get_output_embeddings().weight.data.normal_()
+    together = score_values(critic, batch)
+    trained = [i for i in range(len(batch)) if batch.trained_lengths[i]]
+    alone = torch.cat([score_values(critic, batch.select([i])) for i in trained])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=2e-5)
 
 
 def test_another_attention_set_later_is_noticed() -> None:
