@@ -134,12 +134,23 @@ def is_informative(group: RolloutGroup, parts: Collection[str] = ()) -> bool:
 
     Args:
         group: a greedy rollout in it counts as one of the others.
-        parts: metrics of the verdicts that are rewards by themselves; one that differs is enough.
+        parts: what the reward is made from, where that is not the verdict's own: names of its
+            metrics, or `reward` for its own; one that differs is enough, or one that is missing:
+            what packs the group has something to say about that.
     """
     graded = [*group.graded, *([group.greedy] if group.greedy is not None else [])]
-    columns = [[rollout.reward for rollout in graded if rollout.reward is not None]]
-    columns += [[rollout.verdict.metrics.get(name, 0.0) for rollout in graded] for name in parts]
-    return any(len(values) > 1 and max(values) - min(values) > 1e-9 for values in columns)
+    graded = [rollout for rollout in graded if rollout.reward is not None]
+    columns = [[_part(rollout, name) for rollout in graded] for name in parts or ("reward",)]
+    return any(
+        len(values) > 1 and not max(values) - min(values) <= 1e-9  # NaN: missing
+        for values in columns
+    )
+
+
+def _part(rollout: Rollout, name: str) -> float:
+    """A part of a reward; NaN where the verdict has none of that name."""
+    own = rollout.reward if name == "reward" and rollout.reward is not None else math.nan
+    return rollout.verdict.metrics.get(name, own)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,7 @@ class RolloutSource:
         if group.greedy is not None and group.greedy.reward is None:
             return False
         if self.config.rollout.dynamic_sampling:
-            return is_informative(group, self.config.reward.weights)
+            return is_informative(group, self.config.reward.counted)
         return bool(group.graded)
 
     def state(self) -> dict[str, Any]:

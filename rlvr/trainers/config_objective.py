@@ -111,6 +111,17 @@ class RewardShapingConfig(Section):
     shaping: tuple[Component, ...] = ()
     """Registered `shaping/<name>` parts, applied in turn: `{name: clip, low: 0, high: 1}`."""
 
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The parts that have a weight."""
+        return tuple(name for name, weight in self.weights.items() if weight)
+
+    @model_validator(mode="after")
+    def _something_counts(self) -> RewardShapingConfig:
+        if self.weights and not self.counted:
+            raise ValueError("weights are all 0: every reward would be 0")
+        return self
+
 
 class CriticConfig(Section):
     """A value model: the policy's body with a scalar head, trained beside it."""

@@ -156,7 +156,7 @@ class PolicyGradientLearner:
     def remember(self, collected: Collected) -> None:
         """Keep the informative groups of a step for later ones, trained on or not."""
         if self.replay is not None:
-            parts = self.config.reward.weights
+            parts = self.config.reward.counted
             self.replay.add([one for one in collected.sampled if is_informative(one, parts)])
 
     def evaluate(self, step: int) -> Metrics:

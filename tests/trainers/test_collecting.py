@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -160,3 +161,36 @@ def test_a_curriculum_larger_than_its_tasks_repeats_them() -> None:
 def test_a_curriculum_needs_tasks_that_it_can_choose_from() -> None:
     with pytest.raises(ConfigError, match="streams its tasks"):
         Curriculum(iter(tasks(3)), CurriculumConfig(), seed=0)
+
+
+def test_a_group_is_judged_by_the_rewards_that_train() -> None:
+    """A verdict's own reward may differ where the parts that are weighted do not."""
+
+    def with_metrics(rewards: list[float], formats: list[float]) -> RolloutGroup:
+        made = group("t", list(rewards))
+        pairs = zip(made.rollouts, formats, strict=True)
+        members = [
+            dataclasses.replace(
+                one, verdict=dataclasses.replace(one.verdict, metrics={"format": value})
+            )
+            for one, value in pairs
+        ]
+        return dataclasses.replace(made, rollouts=tuple(members))
+
+    only_reward = with_metrics([1.0, 0.0], [0.5, 0.5])
+    assert is_informative(only_reward)
+    assert is_informative(only_reward, ("reward", "format"))
+    assert not is_informative(only_reward, ("format",))
+    only_format = with_metrics([1.0, 1.0], [0.5, 0.0])
+    assert is_informative(only_format, ("format",))
+    assert not is_informative(only_format, ("reward",))
+    assert not is_informative(only_format)
+    assert is_informative(only_reward, ("fromat",)), "so that packing can name it"
+
+
+def test_a_part_of_the_reward_that_no_verdict_has_is_named_with_dynamic_sampling_too(
+    tmp_path: Path,
+) -> None:
+    one = learner(tmp_path, reward={"weights": {"fromat": 1.0}}, rollout={"dynamic_sampling": True})
+    with pytest.raises(ConfigError, match=r"reward\.weights names 'fromat'"):
+        one.step(1)

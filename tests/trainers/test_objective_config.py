@@ -142,6 +142,7 @@ def test_functions_of_a_local_file_train(tmp_path: Path) -> None:
             {"algorithm": "ppo", "objective": {"advantage": {"name": "gae", "gamma": 2.0}}},
             "gamma is 2.0: expected 0 to 1",
         ),
+        ({"reward": {"weights": {"reward": 0.0}}}, "weights are all 0"),
         ({"optimizer": {"betas": [1.2, 0.9]}}, "optimizer.betas.0"),
     ],
 )
