@@ -1,7 +1,7 @@
 """Our GRPO update beside TRL's: tokens a second and peak memory on the same rollouts.
 
     python benchmarks/trainer.py --peers PYTHON [--shape small large] [--part update step]
-        [--rounds 3] [--steps 2] [--threads 1] [--plot FOLDER] [--gpu]
+        [--rounds 3] [--steps 2] [--threads 1] [--plot FOLDER]
 
 `--peers` names the Python of an environment that has trl 1.16, accelerate and datasets; it is run
 with the same torch and transformers. Without it, only our side is measured.
@@ -69,11 +69,8 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64, help="generated, in the whole step")
     parser.add_argument("--bf16", action="store_true", help="both sides, over float32 weights")
     parser.add_argument("--plot", help="folder for pictures of how our cost grows (matplotlib)")
-    parser.add_argument("--gpu", action="store_true", help="Qwen3 shapes at 4k and 16k context")
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
-    if options.gpu:
-        print("GPU part skipped: " + ("not written yet" if torch.cuda.is_available() else "no GPU"))
     for shape in options.shape:
         for part in options.part:
             compare(shape, part, options)
