@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedConfig
 
+from rlvr.compute import compute_dtype
 from rlvr.errors import ConfigError, SamplerError, UserError
 from rlvr.policy import DTYPES, Policy, save_policy, save_weights
 from rlvr.samplers.requests import (
@@ -88,11 +89,10 @@ class VLLMSampler:
         config, generation_config = _read_configs(model)
         self._tokenizer = policy.tokenizer if policy else AutoTokenizer.from_pretrained(model)
         self._end_ids = end_token_ids(self._tokenizer, config, generation_config)
-        files_dtype = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.")
         try:
             self._engine = start_engine(
                 model=model,
-                dtype=dtype or files_dtype,
+                dtype=dtype or engine_dtype(policy, config),
                 max_model_len=max_model_len,
                 logprobs_mode="processed_logprobs",
                 generation_config="vllm",  # this sampler's parameters, not the model's defaults
@@ -227,3 +227,14 @@ def _read_configs(model: str) -> tuple[PreTrainedConfig, GenerationConfig | None
         return config, GenerationConfig.from_pretrained(model)
     except OSError:  # optional: a model need not have generation defaults
         return config, None
+
+
+def engine_dtype(policy: Policy | None, config: Any) -> str:
+    """What an engine computes in: what the policy does, whose weights may be wider, or its files'.
+
+    Args:
+        policy: that is trained; `None` where a model was loaded.
+        config: of the model's files.
+    """
+    chosen = getattr(config, "dtype", None) if policy is None else compute_dtype(policy.model)
+    return str(chosen or "float32").removeprefix("torch.")

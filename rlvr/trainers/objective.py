@@ -41,6 +41,19 @@ COMPARES = {
 """Advantages that compare the rollouts of one task."""
 FIXED_AGGREGATIONS = {"token-mean", "token-sum", "seq-mean-token-mean", "seq-mean-token-sum"}
 """Those that read no normaliser."""
+RATIO_LOSSES = {
+    "cispo",
+    "dppo-kl",
+    "dppo-tv",
+    "gmpo",
+    "gspo",
+    "gspo-token",
+    "kl-cov",
+    "rloo",
+    "sapo",
+    "vespo",
+}
+"""Losses that are the plain policy gradient where the policy is still the one that sampled."""
 OLD_NAMES = {"leave_one_out": "leave-one-out"}
 OWN_SELECTION = {"clip-cov": "clip-cov", "kl-cov": "kl-cov"}
 """Losses that treat tokens apart which a selection over the whole batch has marked."""
@@ -261,6 +274,20 @@ def doubts(config: PolicyGradientConfig) -> list[str]:
             "objective.loss is 'reinforce', which has no probability ratio: rollouts of an older "
             "policy (epochs, mini_batches, replay, max_staleness) are taken for the policy's own; "
             "use loss=importance or clip"
+        )
+    restrained = settings.loss.name in RATIO_LOSSES or any(
+        bound is not None for bound in (settings.clip_low, settings.clip_high, settings.dual_clip)
+    )
+    if restrained and not several and config.rollout.max_staleness == 0:
+        found.append(
+            f"objective.loss {settings.loss.name!r} acts on the probability ratio, which is 1 in "
+            "the only update that a batch gets, so that its bounds do nothing: set "
+            "objective.mini_batches (DAPO takes 16), epochs, replay or rollout.max_staleness"
+        )
+    if config.dtype == "float16":
+        found.append(
+            "dtype is 'float16': gradients are not scaled, and small ones are rounded to 0; use "
+            "bfloat16"
         )
     if sampling.temperature == 0:
         found.append(

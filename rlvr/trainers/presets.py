@@ -90,7 +90,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gmpo": {"objective": {"loss": "gmpo"}},
     # arXiv:2602.10693: a gamma-shaped weight of the product of the ratios of a sequence.
     "vespo": {"objective": {"loss": "vespo", "aggregation": "token-mean"}},
-    # arXiv:2602.04879: mask by the divergence from the sampler's policy, not by the ratio.
+    # arXiv:2602.04879: mask by the divergence from the old policy, not by the ratio.
     "dppo": {"objective": {"loss": "dppo-tv", "aggregation": "token-mean"}},
     "dppo_kl": {"objective": {"loss": "dppo-kl", "aggregation": "token-mean"}},
     # Cui et al. 2025, arXiv:2505.22617: restraint for the tokens of the largest covariance.

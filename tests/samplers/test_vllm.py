@@ -15,13 +15,14 @@ import torch
 from sampler_toys import LETTERS, rescored, sharpened_policy
 
 from rlvr.adapters import add_lora
+from rlvr.compute import compute_in
 from rlvr.errors import ConfigError, DataError, MissingExtraError, SamplerError, UserError
 from rlvr.policy import Policy, save_policy
 from rlvr.protocols import TrainableSampler
 from rlvr.registry import samplers
 from rlvr.samplers.drawing import truncate
 from rlvr.samplers.hf import HFSampler
-from rlvr.samplers.vllm import VLLMSampler
+from rlvr.samplers.vllm import VLLMSampler, engine_dtype
 from rlvr.trainers.weight_sync import WeightSync
 from rlvr.types import FinishReason, SamplingParams
 
@@ -368,6 +369,17 @@ def test_a_missing_extra_names_the_install_command(
     monkeypatch.setitem(sys.modules, "vllm", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'rlvr\[vllm\]'"):
         VLLMSampler(policy=policy)
+
+
+def test_the_engine_computes_in_what_the_policy_computes_in(policy: Policy) -> None:
+    """Master weights are float32, which would cost an engine twice the memory and the time."""
+    assert engine_dtype(policy, policy.model.config) == "float32"
+    narrow = policy.copy()
+    compute_in(narrow.model, torch.bfloat16)
+    assert engine_dtype(narrow, narrow.model.config) == "bfloat16"
+    loaded = policy.copy().model.to(torch.bfloat16)
+    loaded.config.dtype = torch.bfloat16
+    assert engine_dtype(None, loaded.config) == "bfloat16"
 
 
 def test_wrong_options_are_refused_before_anything_is_started(policy: Policy) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from learners import group, learner
+from learners import configured, group, learner
 
 from rlvr.batch import Batch, Example
 from rlvr.errors import ConfigError
@@ -161,6 +161,39 @@ def experience(one: PolicyGradientLearner) -> Experience:
     made = pack(groups, one.config)
     batch = one.updating.scorer.complete(made.batch, made.replayed)
     return dataclasses.replace(made, batch=batch)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"algorithm": "kl_cov"}, "acts on the probability ratio"),
+        ({"algorithm": "dapo"}, "acts on the probability ratio"),
+        ({"algorithm": "dapo", "objective": {"mini_batches": 2}}, None),
+        ({"algorithm": "gspo", "rollout": {"max_staleness": 1}}, None),
+        ({"algorithm": "grpo", "objective": {"epochs": 2}}, None),
+        ({"algorithm": "remax"}, None),
+        ({"algorithm": "remax", "objective": {"epochs": 2}}, "has no probability ratio"),
+        ({"algorithm": "opo", "replay": {}}, "has no probability ratio"),
+        ({"dtype": "float16"}, "gradients are not scaled"),
+        ({"dtype": "bfloat16"}, None),
+    ],
+)
+def test_what_does_nothing_or_harm_is_doubted(
+    tmp_path: Path, changes: dict[str, Any], word: str | None
+) -> None:
+    said = doubts(configured(tmp_path, **changes))
+    assert len(said) == (word is not None)
+    assert word is None or word in said[0]
+
+
+def test_kl_cov_with_one_update_a_batch_is_the_plain_policy_gradient(tmp_path: Path) -> None:
+    """Which is why it is doubted."""
+    found = []
+    for loss in ("kl-cov", "importance"):
+        one = learner(tmp_path / loss, algorithm="kl_cov", objective={"loss": loss}, **HIGH)
+        one.step(1)
+        found.append(weights(one))
+    assert torch.equal(*found)
 
 
 def test_the_divergence_is_taken_off_the_reward(tmp_path: Path) -> None:
