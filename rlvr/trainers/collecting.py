@@ -100,11 +100,20 @@ class RolloutSource:
 
     def trains(self, group: RolloutGroup) -> bool:
         """Whether a group belongs into the batch."""
+        if self.config.rollout.dynamic_sampling:
+            return self.teaches(group)
+        return self.is_comparable(group)
+
+    def teaches(self, group: RolloutGroup) -> bool:
+        """Whether a group has a gradient."""
+        return self.is_comparable(group) and is_informative(group, self.config.reward.counted)
+
+    def is_comparable(self, group: RolloutGroup) -> bool:
+        """Whether the verifier left enough of a group to take advantages of."""
         if group.greedy is not None and group.greedy.reward is None:
             return False
-        if self.config.rollout.dynamic_sampling:
-            return is_informative(group, self.config.reward.counted)
-        return bool(group.graded)
+        least: int = self.config.objective.advantage.options.get("k", 1)
+        return len(group.graded) >= least
 
     def state(self) -> dict[str, Any]:
         """Where the stream of tasks stands, and what the curriculum knows; plain JSON values."""

@@ -19,7 +19,7 @@ from rlvr.objectives.advantages import estimate_advantages
 from rlvr.objectives.groups import RewardGroups
 from rlvr.objectives.kl import kl_estimate
 from rlvr.objectives.policy import PolicyTokens, policy_loss
-from rlvr.objectives.shaping import ShapedRollouts, shape_rewards
+from rlvr.objectives.shaping import ShapedRollouts, shape_rewards, soft_overlong_penalty
 from rlvr.objectives.token_selection import select_tokens
 from rlvr.registry import check_options, objectives
 from rlvr.trainers.config import ObjectiveConfig, PolicyGradientConfig, ReferenceConfig
@@ -348,7 +348,7 @@ def try_out(objective: Objective, config: PolicyGradientConfig) -> None:
 
 
 def try_out_rewards(objective: Objective, config: PolicyGradientConfig) -> None:
-    """Shape the rewards of one task, every other 1, and take the advantages.
+    """Shape the rewards of one task, every other 1 and the rest too long, and take advantages.
 
     Raises:
         ValueError: an option is out of its range.
@@ -356,11 +356,17 @@ def try_out_rewards(objective: Objective, config: PolicyGradientConfig) -> None:
     rewards = torch.arange(config.rollout.group_size, dtype=torch.float64) % 2
     numbers = torch.arange(len(rewards))
     task, lengths = torch.zeros_like(numbers), torch.ones_like(numbers)
+    lengths[rewards == 0] = config.sampling.max_new_tokens
     shaping = [(part.name, part.options) for part in config.reward.shaping]
-    shape_rewards(
-        ShapedRollouts(rewards=rewards, lengths=lengths, group_ids=task, correct=rewards > 0),
-        shaping,
-    )
+    about = ShapedRollouts(rewards=rewards, lengths=lengths, group_ids=task, correct=rewards > 0)
+    rewards = shape_rewards(about, shaping)
+    if config.rollout.overlong_buffer:
+        rewards = rewards + soft_overlong_penalty(
+            lengths,
+            max_length=config.sampling.max_new_tokens,
+            buffer=config.rollout.overlong_buffer,
+            penalty=config.rollout.overlong_penalty,
+        )
     name, options = objective.advantage.name, dict(objective.advantage.options)
     if objective.is_per_token:
         if config.critic is not None:

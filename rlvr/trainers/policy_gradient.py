@@ -24,7 +24,7 @@ from rlvr.evals.runner import evaluate
 from rlvr.policy import Policy
 from rlvr.protocols import Environment, Sampler, TrainableSampler
 from rlvr.rollout_table import write_rollouts
-from rlvr.rollouts import Collected, is_informative
+from rlvr.rollouts import Collected
 from rlvr.seeds import derive_seed
 from rlvr.trainers.collecting import RolloutSource, within_bound
 from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
@@ -156,8 +156,7 @@ class PolicyGradientLearner:
     def remember(self, collected: Collected) -> None:
         """Keep the informative groups of a step for later ones, trained on or not."""
         if self.replay is not None:
-            parts = self.config.reward.counted
-            self.replay.add([one for one in collected.sampled if is_informative(one, parts)])
+            self.replay.add(list(filter(self.source.teaches, collected.sampled)))
 
     def evaluate(self, step: int) -> Metrics:
         """pass@k and its relatives on held-out tasks, with the sampler that trains."""

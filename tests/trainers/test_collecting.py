@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from learners import group, learner
@@ -194,3 +195,32 @@ def test_a_part_of_the_reward_that_no_verdict_has_is_named_with_dynamic_sampling
     one = learner(tmp_path, reward={"weights": {"fromat": 1.0}}, rollout={"dynamic_sampling": True})
     with pytest.raises(ConfigError, match=r"reward\.weights names 'fromat'"):
         one.step(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"),
+    [
+        (
+            {"algorithm": "pass_at_k", "objective": {"advantage": {"name": "pass-at-k", "k": 3}}},
+            group("broken", [1.0, 0.0, None, None]),
+        ),
+        (
+            {"algorithm": "remax"},
+            dataclasses.replace(
+                group("broken", [1.0, 0.0]), greedy=group("broken", [None]).rollouts[0]
+            ),
+        ),
+    ],
+)
+def test_a_verifier_that_fails_takes_a_group_out_of_the_batch_and_out_of_replay(
+    tmp_path: Path, changes: dict[str, Any], broken: RolloutGroup
+) -> None:
+    one = learner(tmp_path, replay={"groups": 4}, **changes)
+    greedy = None if broken.greedy is None else 0.0
+    whole = group("whole", [1.0, 0.0, 0.0, 1.0], greedy=greedy)
+    assert not one.source.trains(broken)
+    assert one.source.trains(whole)
+    one.remember(Collected(groups=[], sampled=[broken, whole], rounds=1, wanted=1))
+    assert one.replay is not None
+    assert [kept.task.id for kept in one.replay.groups] == ["whole"]
+    one.step(1)

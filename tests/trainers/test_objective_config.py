@@ -142,6 +142,18 @@ def test_functions_of_a_local_file_train(tmp_path: Path) -> None:
             {"algorithm": "ppo", "objective": {"advantage": {"name": "gae", "gamma": 2.0}}},
             "gamma is 2.0: expected 0 to 1",
         ),
+        (
+            {
+                "algorithm": "pass_at_k",
+                "objective": {"advantage": {"name": "pass-at-k-group", "k": 2}},
+                "rollout": {"overlong_buffer": 2},
+            },
+            "expected rewards of 0 and 1",
+        ),
+        (
+            {"objective": {"advantage": "maxrl"}, "rollout": {"overlong_buffer": 2}},
+            "maxrl divides by the mean reward",
+        ),
         ({"reward": {"weights": {"reward": 0.0}}}, "weights are all 0"),
         ({"optimizer": {"betas": [1.2, 0.9]}}, "optimizer.betas.0"),
     ],
