@@ -14,9 +14,9 @@ they did the same work, or the benchmark fails.
 
 Seconds of the processor are what counts on a machine that others use; wall time stands beside them.
 Memory is the peak of the resident set: in all, and above what the process held before its first
-step, which is the model and the libraries. TRL runs twice: as it is fastest (no gradient
-checkpointing, `--rows` rows at a time) and as it is smallest (its default of checkpointing, one row
-at a time); its chunked log-probabilities are always on, and `use_liger_kernel` needs a GPU.
+step, which is the model and the libraries. Each side runs twice: fast (no gradient checkpointing,
+`--rows` rows of the longest at a time) and small (checkpointing, one row at a time). TRL's chunked
+log-probabilities are always on; its `use_liger_kernel` wants Triton, and so a GPU.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def compare(shape: str, part: str, options: argparse.Namespace) -> None:
     rows = rollouts(options.tasks, options.group, options.longest)
     base = request(SHAPES[shape], rows, options) | {"generate": part == "step"}
     sides = {"rlvr": base | {"side": "rlvr"}}
-    sides["rlvr, checkpointing"] = sides["rlvr"] | {"checkpointing": True}
+    least = {"checkpointing": True, "micro_batch_tokens": options.longest + 256}
+    sides["rlvr, smallest"] = sides["rlvr"] | least
     if options.peers:
         sides["trl, fastest"] = base | {"side": "trl"}
         sides["trl, smallest"] = sides["trl, fastest"] | {
