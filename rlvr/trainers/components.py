@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+from transformers import PreTrainedModel
 
 from rlvr import registry
 from rlvr.adapters import add_lora, check_lora
@@ -15,7 +16,9 @@ from rlvr.errors import ConfigError
 from rlvr.policy import Policy, load_policy, make_policy, torch_dtype
 from rlvr.protocols import Environment
 from rlvr.seeds import derive_seed
-from rlvr.trainers.config import NEW, RunConfig
+from rlvr.sharding import shard
+from rlvr.trainers.config import NEW, PolicyGradientConfig, RunConfig
+from rlvr.trainers.critic import put_value_head
 
 
 def initial_policy(config: RunConfig, source: str | None = None, world: World = ALONE) -> Policy:
@@ -57,6 +60,25 @@ def adapt(policy: Policy, config: RunConfig) -> None:
     """Put LoRA matrices into a policy where the run has them; as yet they change nothing."""
     if config.lora is not None:
         add_lora(policy.model, **config.lora.model_dump(), seed=derive_seed(config.seed, "lora"))
+
+
+def sharded_critic(
+    config: PolicyGradientConfig, source: str | None, world: World
+) -> PreTrainedModel | None:
+    """What a configured critic begins as where weights are sharded: the policy, loaded once more.
+
+    Args:
+        config: the run.
+        source: of the policy that the run begins with, as for `initial_policy`.
+        world: the processes.
+    """
+    if config.critic is None or not world.sharded:
+        return None
+    policy = initial_policy(config, source, world)
+    adapt(policy, config)
+    put_value_head(policy.model)
+    shard(policy.model, world)
+    return policy.model
 
 
 def sampling_policy(policy: Policy, world: World, *, own: bool) -> Policy:

@@ -2,7 +2,8 @@
 
 It is a copy of the policy as the run begins (LoRA matrices included, which then are what learns),
 whose head has one output instead of a vocabulary.
-The head begins at 0, so that the first advantages are plain returns.
+The head begins at 0, so that the first advantages are plain returns. It is sharded where the policy
+is.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlvr.batch import Batch
 from rlvr.checkpoints_optimizer import load_optimizer, save_optimizer
 from rlvr.distributed import ALONE, World
+from rlvr.errors import CheckpointError
 from rlvr.files import write_json
 from rlvr.forward import score_values
 from rlvr.objectives.aggregation import Totals
 from rlvr.objectives.values import clipped_value_loss
+from rlvr.sharding import load_rows, open_files, whole
 from rlvr.trainers.config import CriticConfig
 from rlvr.trainers.optimization import Optimizer
 
@@ -37,10 +40,10 @@ class Critic:
     """A value model with an optimiser of its own.
 
     Args:
-        model: the policy that it begins as; left as it is.
+        model: whose head has one output, such as `value_model` makes; learns in place.
         settings: discount, clipping, optimiser.
         total_updates: optimiser steps of the whole run.
-        world: the processes, each with all weights.
+        world: the processes; the weights are sharded where the policy's are.
     """
 
     def __init__(
@@ -51,7 +54,8 @@ class Critic:
         world: World = ALONE,
     ) -> None:
         self.settings = settings
-        self.model = value_model(model)
+        self.world = world
+        self.model = model
         self.optim = Optimizer(self.model, settings.optimizer, total_updates, world)
 
     def values(self, batch: Batch) -> Tensor:
@@ -94,19 +98,28 @@ class Critic:
         return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimiser into a checkpoint."""
-        save_file(
-            {name: value.detach().contiguous() for name, value in self.trained()}, folder / WEIGHTS
-        )
-        rest = save_optimizer(self.optim.inner, folder, OPTIMIZER)
-        write_json(folder / STATE, {"optimizer": rest, "updates": self.optim.updates})
+        """Write weights and optimiser into a checkpoint; every process calls."""
+        weights: dict[str, Tensor] = {}
+        for name, value in self.trained():
+            gathered = whole(value.detach())
+            if self.world.is_main:
+                weights[name] = gathered.cpu().contiguous()
+        rest = save_optimizer(self.optim.inner, folder, OPTIMIZER, self.world)
+        if self.world.is_main:
+            save_file(weights, folder / WEIGHTS)
+            write_json(folder / STATE, {"optimizer": rest, "updates": self.optim.updates})
 
-    @torch.no_grad()
     def load(self, folder: Path) -> None:
-        """The inverse of `save`."""
-        weights = load_file(folder / WEIGHTS)
-        for name, parameter in self.trained():
-            parameter.copy_(weights[name])
+        """The inverse of `save`; any number of processes may have written it.
+
+        Raises:
+            CheckpointError: it has not the weights that learn here.
+        """
+        missing = load_rows(self.model, dict(open_files([folder / WEIGHTS])))
+        for name in sorted({name for name, _ in self.trained()}.intersection(missing)):
+            raise CheckpointError(
+                f"{folder / WEIGHTS} belongs to another model: {name!r} is not in it"
+            )
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         load_optimizer(self.optim.inner, folder, OPTIMIZER, state["optimizer"])
         self.optim.updates = state["updates"]
@@ -115,10 +128,15 @@ class Critic:
 def value_model(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of a causal model with a head of one output, at 0."""
     critic = copy.deepcopy(model)
-    old = critic.get_output_embeddings()
+    put_value_head(critic)
+    return critic
+
+
+def put_value_head(model: PreTrainedModel) -> None:
+    """Give a causal model, not sharded yet, a head of one output, at 0, in place of its own."""
+    old = model.get_output_embeddings()
     weight = old.weight
     head = nn.Linear(weight.shape[1], 1, bias=False, device=weight.device, dtype=weight.dtype)
     nn.init.zeros_(head.weight)
-    critic.set_output_embeddings(head)
-    critic.config.tie_word_embeddings = False
-    return critic
+    model.set_output_embeddings(head)
+    model.config.tie_word_embeddings = False

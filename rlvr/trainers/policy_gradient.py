@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from rlvr.batch import Batch
 from rlvr.distributed import ALONE, World
@@ -52,6 +53,7 @@ class PolicyGradientLearner:
         held_out: the environment of evaluations; `None` for none.
         sampler: generates rollouts; with `rollout.max_staleness`, on weights of its own.
         folder: the run's folder.
+        critic: the value model that a configured critic begins as; needed with sharded weights.
         world: the processes that train it; with sharded weights, the sampler has its own.
     """
 
@@ -65,6 +67,7 @@ class PolicyGradientLearner:
         held_out: Environment | None,
         sampler: TrainableSampler,
         folder: Path,
+        critic: PreTrainedModel | None = None,
         world: World = ALONE,
     ) -> None:
         self.config = config
@@ -84,7 +87,9 @@ class PolicyGradientLearner:
         self.replay: ReplayBuffer | None = None
         if config.replay is not None:
             self.replay = ReplayBuffer(config.replay, derive_seed(config.seed, "replay"))
-        self.updating = PolicyUpdate(config, policy=policy, reference=reference, world=world)
+        self.updating = PolicyUpdate(
+            config, policy=policy, reference=reference, critic=critic, world=world
+        )
         self.optim = self.updating.optim
         self.optimizer = self.optim.inner
         self.sync = WeightSync(
@@ -232,10 +237,9 @@ class PolicyGradientLearner:
             save_batches(folder, batches)
             if self.replay is not None:
                 self.replay.save(folder)
-            if self.updating.critic is not None:
-                self.updating.critic.save(folder)
-        if self.reference is not None:
-            self.reference.save(folder)
+        for part in (self.reference, self.updating.critic):
+            if part is not None:
+                part.save(folder)
 
     def load_files(self, folder: Path) -> None:
         """The inverse of `save_files`."""

@@ -18,6 +18,7 @@ from rlvr.trainers.components import (
     initial_policy,
     load_component,
     sampling_policy,
+    sharded_critic,
 )
 from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
@@ -47,10 +48,6 @@ def prepare_policy_gradient(
             "rollout.max_staleness does not work with distributed.mode=fsdp: set it to 0, or use "
             "distributed.mode=data_parallel"
         )
-    if config.critic is not None and world.sharded:
-        raise ConfigError(
-            "critic does not work with distributed.mode=fsdp: use distributed.mode=data_parallel"
-        )
     policy = initial_policy(config, world=world)
     sampled = sampling_policy(policy, world, own=ahead)
     sampler = make_sampler(config.sampler, sampled)
@@ -62,8 +59,8 @@ def prepare_policy_gradient(
             warm_start(config, policy, sampled, environment, place, resume=resume, world=world)
         adapt(policy, config)
         reference = None
+        source = str(folder / "warm_start" / "policy") if config.warm_start else None
         if config.objective.kl_coefficient > 0 and config.lora is None:
-            source = str(folder / "warm_start" / "policy") if config.warm_start else None
             reference = initial_policy(config, source, world)
             shard(reference.model, world)
         learner = PolicyGradientLearner(
@@ -74,6 +71,7 @@ def prepare_policy_gradient(
             held_out=held_out,
             sampler=sampler,
             folder=folder,
+            critic=sharded_critic(config, source, world),
             world=world,
         )
         try:

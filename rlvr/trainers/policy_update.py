@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from rlvr.batch import Batch
 from rlvr.distributed import ALONE, World
@@ -27,7 +28,7 @@ from rlvr.seeds import derive_seed
 from rlvr.sharing import parts_here
 from rlvr.trainers.comparing import Comparison, compare
 from rlvr.trainers.config import PolicyGradientConfig
-from rlvr.trainers.critic import Critic
+from rlvr.trainers.critic import Critic, value_model
 from rlvr.trainers.experience import Experience
 from rlvr.trainers.loop import Metrics
 from rlvr.trainers.objective import resolve
@@ -52,6 +53,8 @@ class PolicyUpdate:
         config: the run.
         policy: the model that is trained, in place.
         reference: the model of the KL term; `None` where its coefficient is 0, and with LoRA.
+        critic: the value model that a configured critic begins as; made from a copy of the policy
+            where not given, which a sharded one cannot be.
         world: the processes, which share the sequences of every batch.
     """
 
@@ -61,6 +64,7 @@ class PolicyUpdate:
         *,
         policy: Policy,
         reference: Policy | None,
+        critic: PreTrainedModel | None = None,
         world: World = ALONE,
     ) -> None:
         self.config = config
@@ -72,7 +76,8 @@ class PolicyUpdate:
         self.optim = Optimizer(policy.model, config.optimizer, updates, world)
         self.critic: Critic | None = None
         if config.critic is not None:
-            self.critic = Critic(policy.model, config.critic, updates, world)
+            begun = value_model(policy.model) if critic is None else critic
+            self.critic = Critic(begun, config.critic, updates, world)
         self.scorer = Scorer(
             config, policy=policy, reference=reference, critic=self.critic, world=world
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 from torchrun import ENVIRONMENT, torchrun
@@ -185,6 +186,35 @@ def test_learning_from_given_completions_is_shared_too(tmp_path: Path, algorithm
     assert len(found) == len(expected)
     for mine, theirs in zip(found, expected, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+
+
+SHORT = {"warm_start": {**CONFIG["warm_start"], "max_steps": 2}, "evaluation": None, "steps": 3}
+SHARDED: dict[str, dict[str, Any]] = {
+    "critic": {"algorithm": "ppo", "critic": {"optimizer": {"lr": 1e-3}}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("case", SHARDED)
+def test_all_that_a_sharded_run_holds_is_taken_up_again(tmp_path: Path, case: str) -> None:
+    """From the checkpoint before the last: by two processes bit for bit, and by one."""
+    fsdp = ("--set", "distributed.mode=fsdp")
+    two, again, alone = (tmp_path / name for name in ("two", "again", "alone"))
+    changes = {**SHORT, **SHARDED[case]}
+    train(2, write(two, **changes), *fsdp)
+    for folder in (again, alone):
+        shutil.copytree(two, folder)
+        shutil.rmtree(folder / "policy")
+        shutil.rmtree(folder / "checkpoints" / "step_000003")
+    train(2, write(again, **changes), *fsdp)
+    train(1, write(alone, **changes))
+    assert (again / "metrics.jsonl").read_bytes() == (two / "metrics.jsonl").read_bytes()
+    for path in two.rglob("*.safetensors"):
+        found, expected = load_file(again / path.relative_to(two)), load_file(path)
+        assert found.keys() == expected.keys(), path
+        assert all(torch.equal(found[name], expected[name]) for name in found), path
+    assert_close(alone, two)
 
 
 @pytest.mark.slow

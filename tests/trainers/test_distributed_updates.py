@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torchrun import torchrun
-from update_program import CASES, WHOLE_WEIGHTS, run
+from update_program import CASES, run
 
 from rlvr.distributed import ALONE
 
@@ -26,24 +26,27 @@ def test_two_processes_make_the_update_of_one(tmp_path: Path, mode: str) -> None
     """`one_sequence`: one of the two has nothing to train on, and takes part all the same."""
     ended = torchrun(str(PROGRAM), mode, str(tmp_path), limit=200)
     assert ended.code == 0, ended.output
-    for case in CASES.keys() - (WHOLE_WEIGHTS if mode == "fsdp" else set()):
+    for case in CASES:
         # Products are rounded to bfloat16 by micro-batch, and two processes make other ones.
         limit = 2e-2 if case == "bfloat16" else 1e-6
         expected = run(case, ALONE)
         found = load_file(tmp_path / f"{case}.safetensors")
         assert found.keys() == expected.keys()
-        # All gradients of a step as one vector, then each alone; they are clipped, so that the
-        # norm over all of them is part of what is compared.
-        steps = sorted({name.split(".")[0] for name in expected if name.endswith(".grad")})
+        # All gradients of a step as one vector; they are clipped, so that the norm over all of them
+        # is part of what is compared.
+        steps = sorted({name.split(" ")[0] for name in expected if name.endswith(".grad")})
         for step in steps:
-            names = [n for n in expected if n.endswith(".grad") and n.startswith(f"{step}.")]
+            names = [n for n in expected if n.endswith(".grad") and n.startswith(f"{step} ")]
             flat = [torch.cat([side[n].flatten() for n in names]) for side in (found, expected)]
             assert flat[1].norm().item() == pytest.approx(0.05, rel=1e-3), "clipping is at work"
             assert difference(*flat) < limit, (case, step)
-        critic = [name for name in expected if name.startswith("critic.")]
-        assert bool(critic) == (case == "critic")
-        for name in critic:
-            assert torch.allclose(found[name], expected[name], atol=1e-6), name
+        critic = [name for name in expected if name.startswith("critic ")]
+        assert (
+            bool(critic) == any(step.startswith("critic") for step in steps) == (case == "critic")
+        )
+        if critic:
+            flat = [torch.cat([side[n].flatten() for n in critic]) for side in (found, expected)]
+            assert difference(*flat) < limit, case
         for name in expected:
             if name.startswith("metric."):
                 value, right = found[name].item(), expected[name].item()

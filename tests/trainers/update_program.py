@@ -20,13 +20,12 @@ from safetensors.torch import save_file
 from rlvr.batch import Batch, Example
 from rlvr.distributed import World, join
 from rlvr.sharding import shard, whole
-from rlvr.trainers.components import initial_policy
+from rlvr.trainers.components import initial_policy, sharded_critic
 from rlvr.trainers.config import PolicyGradientConfig, parse_config
+from rlvr.trainers.optimization import Optimizer
 from rlvr.trainers.policy_update import PolicyUpdate
 from rlvr.trainers.scoring import RETURNS
 
-WHOLE_WEIGHTS = {"critic"}
-"""Cases that do not go with sharded weights."""
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
     "small_micro_batches": {"micro_batch_tokens": 12},
@@ -98,31 +97,49 @@ def run(case: str, world: World) -> dict[str, torch.Tensor]:
     if config.objective.kl_coefficient:
         reference = initial_policy(config.model_copy(update={"seed": 1}), world=world)
         shard(reference.model, world)
-    updating = PolicyUpdate(config, policy=policy, reference=reference, world=world)
+    updating = PolicyUpdate(
+        config,
+        policy=policy,
+        reference=reference,
+        critic=sharded_critic(config, None, world),
+        world=world,
+    )
     found: dict[str, torch.Tensor] = {}
-    apply = updating.optim.inner.step
     parameters = dict(policy.model.named_parameters())
-
-    def remember_and_apply() -> None:
-        number = len(found) // len(parameters)
-        for name, parameter in parameters.items():
-            assert parameter.grad is not None
-            found[f"{number}.{name}.grad"] = whole(parameter.grad).clone()
-        apply()
-
-    updating.optim.inner.step = remember_and_apply  # type: ignore[method-assign]
+    remember("policy", updating.optim, parameters, found)
+    if updating.critic is not None:
+        remember("critic", updating.critic.optim, dict(updating.critic.trained()), found)
     batch = ragged(case == "one_sequence")
     if updating.critic is not None:
         batch = dataclasses.replace(batch, columns={RETURNS: 0.1 * batch.advantages})
     metrics = updating.update(batch, step=1)
     if updating.critic is not None:
         for name, parameter in updating.critic.trained():
-            found[f"critic.{name}"] = parameter.detach().clone()
+            found[f"critic {name}"] = whole(parameter.detach()).clone()
     for name, parameter in parameters.items():
         found[name] = whole(parameter.detach()).clone()
     for name, value in metrics.items():
         found[f"metric.{name}"] = torch.tensor(value, dtype=torch.float64)
     return found
+
+
+def remember(
+    whose: str,
+    optim: Optimizer,
+    parameters: dict[str, torch.nn.Parameter],
+    found: dict[str, torch.Tensor],
+) -> None:
+    """Note the gradients of each step of an optimiser, as `WHOSE-NUMBER NAME.grad`."""
+    apply = optim.inner.step
+
+    def remember_and_apply() -> None:
+        for name, parameter in parameters.items():
+            if parameter.requires_grad:
+                assert parameter.grad is not None
+                found[f"{whose}-{optim.updates} {name}.grad"] = whole(parameter.grad).clone()
+        apply()
+
+    optim.inner.step = remember_and_apply  # type: ignore[method-assign]
 
 
 def main() -> None:
@@ -131,8 +148,6 @@ def main() -> None:
     torch.set_num_threads(1)
     with join(mode=mode, timeout=60, device="cpu") as world:
         for case in names or CASES:
-            if world.sharded and case in WHOLE_WEIGHTS:
-                continue
             found = run(case, world)
             if world.is_main:
                 save_file(found, folder / f"{case}.safetensors")
