@@ -2,6 +2,7 @@
 
     python benchmarks/trainer.py --peers PYTHON [--shape small large] [--part update step]
         [--rounds 3] [--steps 2] [--threads 1] [--plot FOLDER]
+    python benchmarks/trainer.py --gpu ...      (real shapes, long context: see trainer_gpu.py)
 
 `--peers` names the Python of an environment that has trl 1.16, accelerate and datasets; it is run
 with the same torch and transformers. Without it, only our side is measured.
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import trainer_gpu
 
 _PEERS = Path(__file__).with_name("trainer_peers.py")
 SHAPES: dict[str, dict[str, Any]] = {
@@ -57,7 +59,7 @@ def main() -> None:
     """Measure, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--peers", help="Python with trl (see the docstring)")
-    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=["small"])
+    parser.add_argument("--shape", nargs="+", choices=[*SHAPES, *trainer_gpu.SHAPES])
     parser.add_argument("--part", nargs="+", choices=("update", "step"), default=["update"])
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn")
     parser.add_argument("--steps", type=int, default=2, help="a run; the first warms up")
@@ -69,9 +71,20 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64, help="generated, in the whole step")
     parser.add_argument("--bf16", action="store_true", help="both sides, over float32 weights")
     parser.add_argument("--plot", help="folder for pictures of how our cost grows (matplotlib)")
+    parser.add_argument("--gpu", action="store_true", help="real shapes at 4k and 16k, alone")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="of --gpu")
+    parser.add_argument("--tiny", action="store_true", help="shapes of --gpu to try it on a CPU")
     options = parser.parse_args()
+    known = trainer_gpu.SHAPES if options.gpu else SHAPES
+    if not set(options.shape or ()) <= set(known):
+        parser.error(f"--shape: {', '.join(known)} {'with' if options.gpu else 'without'} --gpu")
+    if options.steps < 2:
+        parser.error("--steps: at least 2, since the first warms up")
     print(f"torch {torch.__version__}, {options.threads} threads, load {os.getloadavg()[0]:.1f}")
-    for shape in options.shape:
+    if options.gpu:
+        trainer_gpu.measure(options, run)
+        return
+    for shape in options.shape or ["small"]:
         for part in options.part:
             compare(shape, part, options)
     if options.plot:
@@ -132,6 +145,7 @@ def request(shape: dict[str, Any], rows: list[Any], options: argparse.Namespace)
         "shape": whole,
         "rows": rows,
         "group": options.group,
+        "device": "cpu",
         "threads": options.threads,
         "steps": options.steps,
         "bf16": options.bf16,
@@ -166,7 +180,11 @@ def run(asked: dict[str, Any], peers: str | None) -> dict[str, Any]:
     python = peers if asked["side"] == "trl" else sys.executable
     assert python is not None
     done = subprocess.run(
-        [python, str(_PEERS), json.dumps(asked)], capture_output=True, text=True, check=False
+        [python, str(_PEERS)],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     if not lines:

@@ -1,8 +1,9 @@
-"""One side of `benchmarks/trainer.py`, in a process of its own: `python trainer_peers.py REQUEST`.
+"""One side of `benchmarks/trainer.py`, in a process of its own that reads its request from stdin.
 
 Needs torch and transformers, and trl where the request asks for it; it imports rlvr only for the
 other side. Prints one line of JSON: seconds and processor seconds of each step, the peak of the
-resident memory, and what it was before the first step (model and optimiser made, no gradient yet).
+resident memory (on a GPU, of what torch allocated there), and what it was before the first step
+(model and optimiser made, no gradient yet). What does not fit on a GPU is a result as well.
 """
 
 from __future__ import annotations
@@ -17,22 +18,52 @@ import time
 from typing import Any
 
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import is_flash_attn_2_available
+from transformers.utils.import_utils import is_liger_kernel_available
 
 
 def main() -> None:
     """Do what the request asks for."""
-    request = json.loads(sys.argv[1])
+    request = json.load(sys.stdin)
     torch.set_num_threads(request["threads"])
     torch.manual_seed(0)
     side = {"trl": trl_steps, "rlvr": rlvr_steps}[request["side"]]
-    print("RESULT " + json.dumps(side(request)), flush=True)
+    try:
+        found = side(request)
+    except torch.OutOfMemoryError as error:
+        found = {"out_of_memory": str(error).splitlines()[0]}
+    print("RESULT " + json.dumps(found), flush=True)
 
 
-def make_model(shape: dict[str, Any]) -> Qwen2ForCausalLM:
+def make_model(request: dict[str, Any], attention: str = "sdpa") -> PreTrainedModel:
     """The same random weights on both sides."""
     torch.manual_seed(0)
-    return Qwen2ForCausalLM(Qwen2Config(**shape, attn_implementation="sdpa")).float()
+    config = AutoConfig.for_model(**({"model_type": "qwen2"} | request["shape"]))
+    with torch.device(request["device"]):
+        return AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention
+        )
+
+
+def finished(device: str) -> tuple[float, float]:
+    """The time and the processor time, once the device has done what it was asked to."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter(), time.process_time()
+
+
+class DeviceMemory:
+    """The most that torch has allocated on the GPU from now on, in bytes."""
+
+    def __init__(self) -> None:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        self.start = torch.cuda.memory_allocated()
+
+    def stop(self) -> dict[str, int]:
+        """What it was at first, and at the most."""
+        return {"before": self.start, "peak": torch.cuda.max_memory_allocated()}
 
 
 class Memory:
@@ -72,7 +103,11 @@ def rlvr_steps(request: dict[str, Any]) -> dict[str, Any]:
     from rlvr.trainers.policy_update import PolicyUpdate
     from rlvr.types import SamplingParams
 
-    model = make_model(request["shape"]).eval()
+    device = request["device"]
+    if device == "cuda":  # as `rlvr train` does
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    model = make_model(request).eval()
     if request["checkpointing"]:
         checkpoint_activations(model)
     if request["bf16"]:
@@ -98,9 +133,10 @@ def rlvr_steps(request: dict[str, Any]) -> dict[str, Any]:
     groups = torch.arange(len(rows)) // request["group"]
     advantages = group_advantages(rewards, groups, eps=1e-4).tolist()
     params = SamplingParams(max_new_tokens=request["new_tokens"])
-    memory, seconds, processor, counts = Memory(), [], [], []
+    memory = DeviceMemory() if device == "cuda" else Memory()
+    seconds, processor, counts = [], [], []
     for step in range(request["steps"]):
-        wall, busy = time.perf_counter(), time.process_time()
+        wall, busy = finished(device)
         if request["generate"]:
             ending = Ending(frozenset(), (), None, None)
             with inference(model):
@@ -126,8 +162,9 @@ def rlvr_steps(request: dict[str, Any]) -> dict[str, Any]:
             ]
         )
         metrics = learner.update(batch, step)
-        seconds.append(time.perf_counter() - wall)
-        processor.append(time.process_time() - busy)
+        now = finished(device)
+        seconds.append(now[0] - wall)
+        processor.append(now[1] - busy)
         counts.append(batch.input_ids.numel())
     return {
         "seconds": seconds,
@@ -141,7 +178,11 @@ def rlvr_steps(request: dict[str, Any]) -> dict[str, Any]:
 def trl_steps(request: dict[str, Any]) -> dict[str, Any]:
     """TRL's own trainer and loop; its generation is replaced only where completions are given."""
     os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    device = request["device"]
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    else:  # several would be used at once
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     from datasets import Dataset
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast, TrainerCallback
@@ -184,22 +225,27 @@ def trl_steps(request: dict[str, Any]) -> dict[str, Any]:
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             if not seconds:
                 self.last = start
-            self.now = time.perf_counter(), time.process_time()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(time.perf_counter() - self.last[0])
-            processor.append(time.process_time() - self.last[1])
-            self.last = time.perf_counter(), time.process_time()
+            now = finished(device)
+            seconds.append(now[0] - self.last[0])
+            processor.append(now[1] - self.last[1])
+            self.last = now
 
     count = len(rows)
     size = request["rows_at_a_time"]
+    # The best that is installed: its own choices where neither is.
+    on_gpu = device == "cuda"
+    attention = "flash_attention_2" if on_gpu and is_flash_attn_2_available() else "sdpa"
+    liger = on_gpu and is_liger_kernel_available()
     with tempfile.TemporaryDirectory() as folder:
         trainer = GRPOTrainer(
-            model=make_model(shape),
+            model=make_model(request, attention),
             reward_funcs=reward,
             args=GRPOConfig(
                 output_dir=folder,
-                use_cpu=True,
+                use_cpu=not on_gpu,
+                use_liger_kernel=liger,
                 bf16=bool(request["bf16"]),
                 gradient_checkpointing=bool(request["checkpointing"]),
                 per_device_train_batch_size=size,
@@ -226,8 +272,8 @@ def trl_steps(request: dict[str, Any]) -> dict[str, Any]:
             rollout_func=None if request["generate"] else given,
             callbacks=[Watch()],
         )
-        memory = Memory()
-        start = time.perf_counter(), time.process_time()
+        memory = DeviceMemory() if on_gpu else Memory()
+        start = finished(device)
         trainer.train()
         found = memory.stop()
     norms = [row["grad_norm"] for row in trainer.state.log_history if "grad_norm" in row]
@@ -238,6 +284,7 @@ def trl_steps(request: dict[str, Any]) -> dict[str, Any]:
         "processor": processor,
         "tokens": [tokens] * request["steps"],
         "grad_norm": norms[-1],
+        "settings": f" ({attention}{', liger' if liger else ''}, {size} rows at a time)",
         **found,
     }
 

@@ -12,7 +12,7 @@ is `torch.nn.attention.varlen`, all sequences at once.
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import varlen
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -166,8 +167,8 @@ def set_packed_attention(model: PreTrainedModel, dtype: torch.dtype) -> bool:
             return False
     if model.config._attn_implementation != "sdpa" or not model._supports_attention_backend:
         return False
-    device = next(model.parameters()).device.type
-    if device != "cpu" and not (device == "cuda" and _has_varlen(dtype)):
+    device = next(model.parameters()).device
+    if device.type != "cpu" and not (device.type == "cuda" and _has_varlen(device, dtype)):
         return False
     model.set_attn_implementation(ATTENTION)
     return takes_layouts(model)
@@ -304,13 +305,14 @@ def _whole(query: Tensor, key: Tensor, value: Tensor, span: Span) -> tuple[Tenso
 def _packed_on_gpu(
     query: Tensor, key: Tensor, value: Tensor, packed: Layout, scaling: float | None
 ) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
+    size = query.shape[-1]
+    if size % 8 or size > 256 or value.shape[-1] != size:  # the limits of its kernel
+        raise NotPackable(f"heads of {size} (keys) and {value.shape[-1]} (values)")
     shared = any(span.prefix for span in packed.spans)
     keys, values = key.transpose(0, 1), value.transpose(0, 1)
     if shared:
         keys, values = keys[packed.keys], values[packed.keys]
-    output = varlen_attn(
+    output = varlen.varlen_attn(
         query.transpose(0, 1).contiguous(),
         keys.contiguous(),
         values.contiguous(),
@@ -326,9 +328,11 @@ def _packed_on_gpu(
     return output.transpose(0, 1)
 
 
-def _has_varlen(dtype: torch.dtype) -> bool:
-    known = importlib.util.find_spec("torch.nn.attention.varlen") is not None
-    return known and dtype in (torch.bfloat16, torch.float16)
+def _has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the kernel does it: half precision, on Ampere or newer, grouped queries."""
+    known = "enable_gqa" in inspect.signature(varlen.varlen_attn).parameters
+    half = dtype in (torch.bfloat16, torch.float16)
+    return known and half and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 AttentionInterface.register(ATTENTION, attention)
