@@ -15,9 +15,12 @@ from typing import Any, cast
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
+from rlvr.distributed import ALONE, World
 from rlvr.errors import CheckpointError, ConfigError, MissingExtraError, nearest
+from rlvr.sharding import is_sharded, rows_of, whole
 
 NAME = "default"
 _WEIGHTS = "adapter_model.safetensors"
@@ -136,43 +139,86 @@ def active_dropout(model: nn.Module, seed: int) -> Iterator[None]:
                 drop.eval()
 
 
-@torch.no_grad()
-def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The weights under the names, and with the values, of a model without LoRA: merged.
+def plain_weights(model: nn.Module) -> Iterator[tuple[list[str], Tensor]]:
+    """Each weight under the names, and with the value, of a model without LoRA: merged, and whole.
 
-    Without LoRA in the model, simply its own; nothing is copied that is not merged.
+    Sharded ones are gathered, one after another: every process has to go through all of them.
+
+    Yields:
+        The names (several where weights are tied), and the weight; it is copied only where it was
+        merged or gathered.
     """
-    state = cast(dict[str, Tensor], model.state_dict())
-    layers = {name: layer for name, layer in model.named_modules() if hasattr(layer, "lora_A")}
-    if not layers:
-        return state
-    merged = {
-        name.replace(".base_layer.", "."): value
-        for name, value in state.items()
-        if not _is_lora(name)
-    }
-    for name, layer in layers.items():
-        base = merged[f"{name}.weight"]
-        delta = cast(Any, layer).get_delta_weight(NAME)
-        merged[f"{name}.weight"] = (base.to(delta.dtype) + delta).to(base.dtype)
-    return merged
+    state = model.state_dict(keep_vars=True)
+    names: dict[int, list[str]] = {}
+    for name, tensor in state.items():
+        if not _is_lora(name):
+            names.setdefault(id(tensor), []).append(name)
+    modules = model.named_modules()
+    layers = {f"{name}.base_layer.weight": part for name, part in modules if _has_matrices(part)}
+    for tied in names.values():
+        value = whole(state[tied[0]].detach())
+        as_they_are = [name.replace(".base_layer.", ".") for name in tied if name not in layers]
+        if as_they_are:
+            yield as_they_are, value
+        for name in tied:
+            if name in layers:
+                yield [name.replace(".base_layer.", ".")], _merged(value, layers[name])
 
 
-def save_adapter(model: nn.Module, folder: Path) -> None:
-    """Write the matrices alone, as `peft.PeftModel.from_pretrained` loads them."""
+def _merged(base: Tensor, layer: Any) -> Tensor:
+    first, second = (whole(side[NAME].weight.detach()) for side in (layer.lora_A, layer.lora_B))
+    delta: Tensor = (second @ first) * layer.scaling[NAME]
+    if layer.fan_in_fan_out:
+        delta = delta.T
+    return (base.to(delta.dtype) + delta).to(base.dtype)
+
+
+def plain_state_dict(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
+    """All of `plain_weights`; those of a sharded model on the CPU.
+
+    Args:
+        model: every process calls where it is sharded.
+        keep: whether this process wants them; it takes part all the same, and gets an empty dict.
+    """
+    found: dict[str, Tensor] = {}
+    for names, value in plain_weights(model):
+        if keep:
+            # Tied weights stay tied, as `save_pretrained` needs them.
+            found |= dict.fromkeys(names, value.cpu() if is_sharded(model) else value)
+    return found
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copy `plain_weights` of a model to a whole one of the same architecture without LoRA."""
+    own = target.state_dict(keep_vars=True)
+    with torch.no_grad():
+        for names, value in plain_weights(source):
+            for name in names:
+                own[name].copy_(value)
+
+
+def save_adapter(model: nn.Module, folder: Path, world: World = ALONE) -> None:
+    """Write the matrices alone, as `peft.PeftModel.from_pretrained` loads them.
+
+    Every process calls; the main one writes.
+    """
+    tensors = {}
+    for name, value in model.named_parameters():
+        if _is_lora(name):
+            gathered = whole(value.detach())
+            if world.is_main:
+                key = f"base_model.model.{name.replace(f'.{NAME}.', '.')}"
+                tensors[key] = gathered.cpu().contiguous()
+    if not world.is_main:
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        f"base_model.model.{name.replace(f'.{NAME}.', '.')}": value.detach().contiguous()
-        for name, value in model.named_parameters()
-        if _is_lora(name)
-    }
     save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
     cast(Any, model).peft_config[NAME].save_pretrained(str(folder))
 
 
 @torch.no_grad()
 def load_adapter(model: nn.Module, folder: Path) -> None:
-    """Put back what `save_adapter` wrote.
+    """Put back what `save_adapter` wrote, of sharded matrices the rows that are held here.
 
     Raises:
         CheckpointError: it belongs to another model or to other settings.
@@ -191,11 +237,19 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
                 f"{folder} belongs to another model: {name!r} is {tuple(saved[name].shape)}, "
                 f"expected {tuple(value.shape)}"
             )
-        value.copy_(saved[name])
+        if isinstance(value, DTensor):
+            start, stop = rows_of(value)
+            value.to_local().copy_(saved[name][start:stop])
+        else:
+            value.copy_(saved[name])
 
 
 def _layers(model: nn.Module) -> list[Any]:
-    return [layer for layer in model.modules() if hasattr(layer, "lora_A")]
+    return [layer for layer in model.modules() if _has_matrices(layer)]
+
+
+def _has_matrices(layer: nn.Module) -> bool:
+    return hasattr(layer, "lora_A")
 
 
 def _is_lora(name: str) -> bool:

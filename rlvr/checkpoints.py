@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 
-from rlvr.adapters import has_lora, load_adapter, plain_state_dict
+from rlvr.adapters import has_lora, load_adapter, plain_weights
 from rlvr.checkpoints_optimizer import load_optimizer, save_optimizer
 from rlvr.distributed import ALONE, World
 from rlvr.errors import CheckpointError
@@ -236,13 +236,17 @@ def _load_lora(path: Path, policy: Policy, files: Mapping[str, Any]) -> None:
     if not (path / ADAPTER).is_dir():
         raise CheckpointError(f"{path} has no LoRA matrices: it belongs to a run without lora")
     load_adapter(policy.model, path / ADAPTER)
-    own = plain_state_dict(policy.model)
-    for name, file in files.items():
-        if name not in own or not torch.equal(own[name].cpu(), file.get_tensor(name)):
-            raise CheckpointError(
-                f"{path} belongs to another model: {name!r} differs, so that the policy that the "
-                "run began with is not the one that is loaded now"
-            )
+    equal = {
+        name
+        for names, value in plain_weights(policy.model)
+        for name in names
+        if name in files and torch.equal(value.cpu(), files[name].get_tensor(name))
+    }
+    for name in sorted(files.keys() - equal):
+        raise CheckpointError(
+            f"{path} belongs to another model: {name!r} differs, so that the policy that the "
+            "run began with is not the one that is loaded now"
+        )
 
 
 def _random_states() -> dict[str, Any]:

@@ -29,7 +29,7 @@ from rlvr.adapters import has_lora, plain_state_dict, save_adapter
 from rlvr.distributed import ALONE, World
 from rlvr.encoding import encode_prompt
 from rlvr.errors import ConfigError, UserError
-from rlvr.sharding import is_sharded, whole_weights
+from rlvr.sharding import is_sharded
 
 __all__ = [
     "Policy",
@@ -188,12 +188,12 @@ def save_policy(policy: Policy, folder: str | Path, world: World = ALONE) -> Non
     """
     weights = None
     if is_sharded(policy.model):
-        weights = whole_weights(policy.model, keep=world.is_main)
+        weights = plain_state_dict(policy.model, keep=world.is_main)
     if world.is_main:
         save_weights(policy.model, folder, weights)
         policy.tokenizer.save_pretrained(str(folder))
-        if has_lora(policy.model):
-            save_adapter(policy.model, Path(folder) / ADAPTER)
+    if has_lora(policy.model):
+        save_adapter(policy.model, Path(folder) / ADAPTER, world)
 
 
 def save_weights(
@@ -207,9 +207,7 @@ def save_weights(
         weights: in place of the model's own; where not given, sharded ones are gathered, which
             every process has to take part in.
     """
-    if weights is None and is_sharded(model):
-        weights = whole_weights(model)
-    if weights is None and has_lora(model):
+    if weights is None and (is_sharded(model) or has_lora(model)):
         weights = plain_state_dict(model)
     # Of several processes, transformers would let none but the first write, wherever it is to.
     model.should_save_on_this_rank = lambda is_main_process: is_main_process

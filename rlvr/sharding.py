@@ -1,8 +1,8 @@
 """FSDP2: each process holds a part of every weight, and of its gradient and optimizer state.
 
 `shard` wraps a model in place; it stays the `transformers` model that it was and computes the same.
-What gathers whole weights (`whole_weights`, `copy_weights`) does so one tensor at a time, and every
-process has to take part in it.
+What gathers whole weights (`rlvr.adapters.plain_weights`) does so one tensor at a time, and every
+process has to take part in it. LoRA matrices are put in before a model is sharded.
 
 A sampler never generates from a sharded model: every token would be an exchange, and processes
 whose completions end sooner would leave the others waiting. It has a whole copy of the weights,
@@ -82,33 +82,6 @@ def is_sharded(model: nn.Module) -> bool:
 def whole(tensor: Tensor) -> Tensor:
     """The whole of a sharded tensor, on every process; any other tensor as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def whole_weights(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
-    """The state dict of a sharded model with whole tensors, on the CPU.
-
-    Args:
-        model: sharded.
-        keep: whether this process wants them; it takes part in the gathering all the same, and
-            gets an empty dict.
-    """
-    found: dict[str, Tensor] = {}
-    once: dict[int, Tensor] = {}  # tied weights stay tied, as `save_pretrained` needs them
-    with torch.no_grad():
-        for name, tensor in model.state_dict(keep_vars=True).items():
-            if id(tensor) not in once:
-                gathered = whole(tensor.detach())
-                once[id(tensor)] = gathered.cpu() if keep else gathered.new_empty(0)
-            found[name] = once[id(tensor)]
-    return found if keep else {}
-
-
-def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Copy all weights of a model, sharded or not, to a whole one of the same architecture."""
-    theirs = source.state_dict(keep_vars=True)
-    with torch.no_grad():
-        for name, tensor in target.state_dict(keep_vars=True).items():
-            tensor.copy_(whole(theirs[name].detach()))
 
 
 def rows_of(tensor: DTensor) -> tuple[int, int]:

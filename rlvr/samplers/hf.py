@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rlvr.adapters import plain_state_dict
+from rlvr.adapters import copy_weights, plain_state_dict
 from rlvr.errors import ConfigError
 from rlvr.policy import Policy, load_policy
 from rlvr.samplers.decoding import Decoded, Ending, decode_batch, inference
@@ -24,7 +24,7 @@ from rlvr.samplers.requests import (
     end_token_ids,
     make_completion,
 )
-from rlvr.sharding import copy_weights, is_sharded
+from rlvr.sharding import is_sharded
 from rlvr.types import Completion, Prompt, SamplingParams
 
 

@@ -41,10 +41,6 @@ def initial_policy(config: RunConfig, source: str | None = None, world: World = 
         policy = make_policy(**shape, seed=config.seed, dtype=dtype, device=device)
     else:
         policy = load_policy(source or config.policy, dtype=dtype, device=device)
-    if config.lora is not None and world.sharded:
-        raise ConfigError(
-            "lora does not work with distributed.mode=fsdp: use distributed.mode=data_parallel"
-        )
     if config.lora is not None:
         check_lora(policy.model, config.lora.targets)
     if dtype != config.dtype:
@@ -57,7 +53,10 @@ def initial_policy(config: RunConfig, source: str | None = None, world: World = 
 
 
 def adapt(policy: Policy, config: RunConfig) -> None:
-    """Put LoRA matrices into a policy where the run has them; as yet they change nothing."""
+    """Put LoRA matrices into a policy where the run has them; as yet they change nothing.
+
+    A policy that is to be sharded gets them before.
+    """
     if config.lora is not None:
         add_lora(policy.model, **config.lora.model_dump(), seed=derive_seed(config.seed, "lora"))
 

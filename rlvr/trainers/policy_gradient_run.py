@@ -51,15 +51,24 @@ def prepare_policy_gradient(
     policy = initial_policy(config, world=world)
     sampled = sampling_policy(policy, world, own=ahead)
     sampler = make_sampler(config.sampler, sampled)
+    if config.warm_start is None:
+        adapt(policy, config)
     shard(policy.model, world)
 
     def job(folder: Path, resume: bool) -> None:
+        nonlocal policy
+        source = None
         if config.warm_start is not None:
             place = folder / "warm_start"
+            source = str(place / "policy")
             warm_start(config, policy, sampled, environment, place, resume=resume, world=world)
-        adapt(policy, config)
+            if config.lora is not None and world.sharded:
+                policy = initial_policy(config, source, world)  # matrices come before sharding
+                adapt(policy, config)
+                shard(policy.model, world)
+            else:
+                adapt(policy, config)
         reference = None
-        source = str(folder / "warm_start" / "policy") if config.warm_start else None
         if config.objective.kl_coefficient > 0 and config.lora is None:
             reference = initial_policy(config, source, world)
             shard(reference.model, world)

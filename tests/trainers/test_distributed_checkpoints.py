@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from rlvr.checkpoints import load_checkpoint, save_checkpoint
 from rlvr.distributed import join
 from rlvr.policy import make_policy
-from rlvr.sharding import is_sharded, shard, whole, whole_weights
+from rlvr.sharding import is_sharded, shard, whole
 
 def update(policy, optimizer, world, seed):
     ids = torch.randint(2, 15, (4, 6), generator=torch.Generator().manual_seed(seed))

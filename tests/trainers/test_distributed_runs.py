@@ -191,6 +191,7 @@ def test_learning_from_given_completions_is_shared_too(tmp_path: Path, algorithm
 SHORT = {"warm_start": {**CONFIG["warm_start"], "max_steps": 2}, "evaluation": None, "steps": 3}
 SHARDED: dict[str, dict[str, Any]] = {
     "critic": {"algorithm": "ppo", "critic": {"optimizer": {"lr": 1e-3}}},
+    "LoRA": {"lora": {"rank": 3, "alpha": 8}, "optimizer": {"lr": 1e-2}},
 }
 
 
@@ -220,7 +221,7 @@ def test_all_that_a_sharded_run_holds_is_taken_up_again(tmp_path: Path, case: st
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_what_several_processes_cannot_do_is_refused_in_one_line(tmp_path: Path) -> None:
-    config = write(tmp_path / "run", lora={})
+    config = write(tmp_path / "run", rollout={**CONFIG["rollout"], "max_staleness": 1})
     output = train(2, config, "--set", "distributed.mode=fsdp", fails=True)
     errors = [line for line in output.splitlines() if "rlvr: error:" in line]
     assert len(errors) == 1 and "use distributed.mode=data_parallel" in errors[0], output

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from rlvr.batch import Batch, Example
 from rlvr.distributed import World, join
 from rlvr.sharding import shard, whole
-from rlvr.trainers.components import initial_policy, sharded_critic
+from rlvr.trainers.components import adapt, initial_policy, sharded_critic
 from rlvr.trainers.config import PolicyGradientConfig, parse_config
 from rlvr.trainers.optimization import Optimizer
 from rlvr.trainers.policy_update import PolicyUpdate
@@ -45,6 +45,18 @@ CASES: dict[str, dict[str, Any]] = {
     "critic": {
         "algorithm": "ppo",
         "critic": {"optimizer": {"lr": 1e-2, "max_grad_norm": 0.05}},
+        "micro_batch_tokens": 12,
+    },
+    "lora": {
+        "lora": {"rank": 4, "alpha": 8},
+        "objective": {"epochs": 2, "kl_coefficient": 0.1},
+        "micro_batch_tokens": 12,
+    },
+    "critic_lora": {
+        "algorithm": "ppo",
+        "critic": {"optimizer": {"lr": 1e-2, "max_grad_norm": 0.05}},
+        "lora": {"rank": 3},
+        "gradient_checkpointing": True,
         "micro_batch_tokens": 12,
     },
     "checkpointed": {"gradient_checkpointing": True, "micro_batch_tokens": 12},
@@ -93,8 +105,9 @@ def run(case: str, world: World) -> dict[str, torch.Tensor]:
     config = parse_config(mapping, "test")
     assert isinstance(config, PolicyGradientConfig)
     policy, reference = initial_policy(config, world=world), None
+    adapt(policy, config)
     shard(policy.model, world)
-    if config.objective.kl_coefficient:
+    if config.objective.kl_coefficient and config.lora is None:
         reference = initial_policy(config.model_copy(update={"seed": 1}), world=world)
         shard(reference.model, world)
     updating = PolicyUpdate(
