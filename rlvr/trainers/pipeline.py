@@ -35,6 +35,9 @@ class Pipeline(Generic[T]):
         version: the count of updates that the policy has behind it.
         ahead: batches that may be made before their step; 0 makes each in its own step.
         last: the run's last step; no batch is made for a later one.
+        snapshot: a copy of the policy for the thread; it may be an exchange between processes.
+            Where it is given, every batch that is made ahead gets one: whether the sampler is idle
+            just now is a matter of time, in which the processes differ.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class Pipeline(Generic[T]):
         version: Callable[[], int],
         ahead: int,
         last: int,
+        snapshot: Callable[[nn.Module], nn.Module] | None = None,
     ) -> None:
         self._make = make
+        self._snapshot = snapshot
         self._hand_over = hand_over
         self._model = model
         self._version = version
@@ -95,7 +100,9 @@ class Pipeline(Generic[T]):
         if step > self._last or step in self._ready or step in self._coming:
             return
         version = self._version()
-        if all(future.done() for future in self._coming.values()):
+        if self._snapshot is not None:
+            make = partial(self._make_with, self._snapshot(self._model), step, version)
+        elif all(future.done() for future in self._coming.values()):
             self._hand_over(self._model, version)  # nobody samples: the sampler takes its copy
             make = partial(self._make, step, version)
         else:

@@ -8,10 +8,12 @@ ahead where that is asked for (`pipeline.py`); `pack` (`experience.py`) and `upd
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
+from rlvr.adapters import copy_weights
 from rlvr.batch import Batch
 from rlvr.distributed import ALONE, World
 from rlvr.evals.runner import evaluate
@@ -53,6 +56,8 @@ class PolicyGradientLearner:
         held_out: the environment of evaluations; `None` for none.
         sampler: generates rollouts; with `rollout.max_staleness`, on weights of its own.
         folder: the run's folder.
+        whole: a whole copy of a sharded policy, before it has LoRA matrices, on the CPU; needed
+            with `rollout.max_staleness`.
         critic: the value model that a configured critic begins as; needed with sharded weights.
         world: the processes that train it; with sharded weights, the sampler has its own.
     """
@@ -67,6 +72,7 @@ class PolicyGradientLearner:
         held_out: Environment | None,
         sampler: TrainableSampler,
         folder: Path,
+        whole: PreTrainedModel | None = None,
         critic: PreTrainedModel | None = None,
         world: World = ALONE,
     ) -> None:
@@ -107,7 +113,13 @@ class PolicyGradientLearner:
             version=lambda: self.optim.updates,
             ahead=config.rollout.max_staleness,
             last=config.steps,
+            snapshot=None if whole is None else partial(self.gather, whole),
         )
+
+    def gather(self, whole: nn.Module, model: nn.Module) -> nn.Module:
+        """A whole copy of a sharded policy as it is now, which needs no other process any more."""
+        copy_weights(model, whole)
+        return copy.deepcopy(whole).to(self.world.device)
 
     def hand_over(self, model: nn.Module, version: int) -> None:
         """Give the sampler weights with `version` updates behind them, if it lacks them."""

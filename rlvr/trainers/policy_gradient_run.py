@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rlvr.config import Component
 from rlvr.distributed import ALONE, World
-from rlvr.errors import ConfigError
 from rlvr.protocols import Environment
 from rlvr.sharding import shard
 from rlvr.trainers import objective
@@ -43,13 +42,9 @@ def prepare_policy_gradient(
     if config.warm_start is not None:
         check_tasks(config.warm_start, environment)
     ahead = config.rollout.max_staleness > 0
-    if ahead and world.sharded:
-        raise ConfigError(
-            "rollout.max_staleness does not work with distributed.mode=fsdp: set it to 0, or use "
-            "distributed.mode=data_parallel"
-        )
     policy = initial_policy(config, world=world)
     sampled = sampling_policy(policy, world, own=ahead)
+    whole = policy.copy().model if ahead and world.sharded else None
     sampler = make_sampler(config.sampler, sampled)
     if config.warm_start is None:
         adapt(policy, config)
@@ -80,6 +75,7 @@ def prepare_policy_gradient(
             held_out=held_out,
             sampler=sampler,
             folder=folder,
+            whole=whole,
             critic=sharded_critic(config, source, world),
             world=world,
         )
