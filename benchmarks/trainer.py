@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--peers", help="Python with trl (see the docstring)")
     parser.add_argument("--shape", nargs="+", choices=[*SHAPES, *trainer_gpu.SHAPES])
-    parser.add_argument("--part", nargs="+", choices=("update", "step"), default=["update"])
+    parser.add_argument("--part", nargs="*", choices=("update", "step"), default=["update"])
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn")
     parser.add_argument("--steps", type=int, default=2, help="a run; the first warms up")
     parser.add_argument("--threads", type=int, default=1)
@@ -194,39 +194,49 @@ def run(asked: dict[str, Any], peers: str | None) -> dict[str, Any]:
 
 
 def plot(folder: Path, options: argparse.Namespace) -> None:
-    """How our cost grows with length, group size and vocabulary, the small shape."""
+    """How the cost of an update grows, the small shape: in one picture, TRL beside us if given."""
     import matplotlib.pyplot as plt
 
+    sides = {"rlvr": {"side": "rlvr"}}
+    if options.peers:
+        sides["TRL, as fast as it goes"] = {"side": "trl"}
+    series = growth(options)
+    figure, axes = plt.subplots(2, len(series), figsize=(4 * len(series), 6), sharex="col")
+    for column, (name, points) in enumerate(series.items()):
+        for side, asked in sides.items():
+            results = [run(point | asked, options.peers) for _, point in points]
+            at = [x for x, _ in points]
+            costs = [1e3 * min(r["processor"][1:]) / r["tokens"][-1] for r in results]
+            peaks = [(r["peak"] - r["before"]) / 2**20 for r in results]
+            axes[0, column].plot(at, costs, "o-", label=side)
+            axes[1, column].plot(at, peaks, "o-", label=side)
+            pairs = zip(at, costs, peaks, strict=True)
+            print(f"{name}, {side}: ", [(x, round(c, 3), round(m)) for x, c, m in pairs])
+        axes[0, column].set(yscale="log", title=name)
+        axes[1, column].set(xscale="log", yscale="log", xticks=at, xticklabels=at)
+        axes[1, column].minorticks_off()
+    axes[0, 0].set_ylabel("processor ms a token")
+    axes[1, 0].set_ylabel("peak MiB above the start")
+    axes[0, 0].legend()
+    figure.tight_layout()
     folder.mkdir(parents=True, exist_ok=True)
-    small = SHAPES["small"]
-    series: dict[str, list[tuple[int, dict[str, Any]]]] = {"length": [], "group": [], "words": []}
-    for longest in (128, 512, 2048):
-        rows = rollouts(2, 4, longest)
-        series["length"].append((longest, request(small, rows, options)))
-    for group in (2, 8, 32):
-        rows = rollouts(1, group, 128)
-        series["group"].append((group, request(small, rows, options) | {"group": group}))
-    for words in (32_000, 64_000, 152_000):
-        shape = {**small, "vocab_size": words}
-        series["words"].append((words, request(shape, rollouts(2, 4, 128), options)))
-    for name, points in series.items():
-        results = [(x, run(asked | {"side": "rlvr"}, None)) for x, asked in points]
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
-        costs = [1e3 * min(r["processor"][1:]) / r["tokens"][0] for _, r in results]
-        left.plot([x for x, _ in results], costs, "o-")
-        left.set(xlabel=name, ylabel="processor ms a token", xscale="log", ylim=0)
-        peaks = [(r["peak"] - r["before"]) / 2**20 for _, r in results]
-        right.plot([x for x, _ in results], peaks, "o-")
-        right.set(xlabel=name, ylabel="peak MiB above the start", xscale="log", ylim=0)
-        figure.tight_layout()
-        figure.savefig(folder / f"trainer_{name}.png", dpi=120)
-        print(
-            name,
-            [
-                (x, round(c, 3), round(p))
-                for (x, _), c, p in zip(results, costs, peaks, strict=True)
-            ],
-        )
+    figure.savefig(folder / "trainer.png", dpi=100)
+
+
+def growth(options: argparse.Namespace) -> dict[str, list[tuple[int, dict[str, Any]]]]:
+    """What is asked for at each point of each curve."""
+
+    def point(rows: list[Any], words: int = 32_000) -> dict[str, Any]:
+        asked = request({**SHAPES["small"], "vocab_size": words}, rows, options)
+        return asked | {"rows_at_a_time": min(options.rows, len(rows))}
+
+    return {
+        "longest completion, tokens": [(n, point(rollouts(2, 4, n))) for n in (128, 512, 2048)],
+        "completions a prompt": [
+            (n, point(rollouts(1, n, 128)) | {"group": n}) for n in (2, 8, 32)
+        ],
+        "vocabulary": [(n, point(rollouts(2, 4, 128), n)) for n in (32_000, 64_000, 152_000)],
+    }
 
 
 if __name__ == "__main__":

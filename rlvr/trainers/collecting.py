@@ -193,7 +193,12 @@ def within_bound(
     else:
         does = "trains on those"
     if say:
-        print(f"warning: {found}; {does} (rollout.at_bound)", file=sys.stderr, flush=True)
+        print(
+            f"warning: {found}; {does} (rollout.at_bound); later ones are in the metric "
+            "sampling/at_bound alone",
+            file=sys.stderr,
+            flush=True,
+        )
     return ([] if settings.at_bound == "skip" else collected.groups), metrics
 
 

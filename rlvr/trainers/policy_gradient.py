@@ -84,6 +84,7 @@ class PolicyGradientLearner:
         self.clock = Clock()
         self.sampler = sampler
         self.sampling_version: int | None = None
+        self.bound_was_said = False
         self.source = RolloutSource(
             config, environment=environment, sampler=sampler, clock=self.clock, world=world
         )
@@ -139,7 +140,9 @@ class PolicyGradientLearner:
         """Take one batch of rollouts and learn from it."""
         with self.clock.part("collect"):
             collected = self.pipeline.take(step)
-        groups, bound = within_bound(collected, self.config.rollout, step, say=self.world.is_main)
+        say = self.world.is_main and not self.bound_was_said
+        groups, bound = within_bound(collected, self.config.rollout, step, say=say)
+        self.bound_was_said |= not collected.is_full
         metrics = rollout_metrics(collected) | staleness(collected, self.optim.updates) | bound
         metrics |= self.sync_metrics(collected) | collected.metrics
         if groups:
