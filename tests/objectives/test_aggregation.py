@@ -177,6 +177,6 @@ def test_sequence_sums_keep_empty_sequences_and_gradients():
 
 
 def test_every_objective_that_is_listed_can_be_loaded_and_describes_itself():
-    for name in objectives.names():
+    for name in (n for n in objectives.names() if ".py:" not in n):  # other tests register files
         assert callable(objectives.get(name))
         assert len(objectives.describe(name)) > 10
