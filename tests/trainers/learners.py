@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from rlvr.batch import Batch, Example
 from rlvr.config import merge
 from rlvr.policy import Policy, make_policy
 from rlvr.registry import environments
@@ -88,3 +89,31 @@ def group(
         rollouts=tuple(rollout(reward, i) for i, reward in enumerate(rewards)),
         greedy=None if greedy is None else rollout(greedy, 0),
     )
+
+
+def ragged(sampler_logprob: float = -1.0) -> Batch:
+    """Uneven lengths, one sequence left out of the loss."""
+    generator = torch.Generator().manual_seed(3)
+    examples = []
+    for i, length in enumerate((1, 7, 3, 5, 2, 6)):
+        ids = torch.randint(2, 16, (length + 3,), generator=generator).tolist()
+        examples.append(
+            Example(
+                prompt_ids=tuple(ids[:3]),
+                completion_ids=tuple(ids[3:]),
+                sampler_logprobs=(sampler_logprob,) * length,
+                advantage=(-1.0) ** i * (i + 1) / 3,
+                trained=i != 3,
+            )
+        )
+    return Batch.pack(examples)
+
+
+def weights(one: PolicyGradientLearner) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in one.policy.model.parameters()])
+
+
+def blur(one: PolicyGradientLearner) -> None:
+    """Make the policy unlike a new one, so that entropies and ratios differ between tokens."""
+    with torch.no_grad():
+        one.policy.model.get_output_embeddings().weight.mul_(30)  # type: ignore[operator]

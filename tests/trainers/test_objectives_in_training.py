@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from learners import configured, group, learner
+from learners import blur, configured, group, learner, ragged, weights
 
-from rlvr.batch import Batch, Example
 from rlvr.errors import ConfigError
 from rlvr.objectives.kl import kl_estimate
 from rlvr.trainers.config import ReferenceConfig
@@ -23,34 +22,6 @@ from rlvr.trainers.scoring import REFERENCE, RETURNS, VALUES
 from rlvr.types import Verdict
 
 HIGH = {"optimizer": {"lr": 1e-2}}
-
-
-def ragged(sampler_logprob: float = -1.0) -> Batch:
-    """Uneven lengths, one sequence left out of the loss."""
-    generator = torch.Generator().manual_seed(3)
-    examples = []
-    for i, length in enumerate((1, 7, 3, 5, 2, 6)):
-        ids = torch.randint(2, 16, (length + 3,), generator=generator).tolist()
-        examples.append(
-            Example(
-                prompt_ids=tuple(ids[:3]),
-                completion_ids=tuple(ids[3:]),
-                sampler_logprobs=(sampler_logprob,) * length,
-                advantage=(-1.0) ** i * (i + 1) / 3,
-                trained=i != 3,
-            )
-        )
-    return Batch.pack(examples)
-
-
-def weights(one: PolicyGradientLearner) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in one.policy.model.parameters()])
-
-
-def blur(one: PolicyGradientLearner) -> None:
-    """Make the policy unlike a new one, so that entropies and ratios differ between tokens."""
-    with torch.no_grad():
-        one.policy.model.get_output_embeddings().weight.mul_(30)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from learners import blur, ragged, weights
 
 import rlvr
-from rlvr.batch import Batch, Example
 from rlvr.objectives.advantages import estimate_advantages
 from rlvr.policy import make_policy
 from rlvr.registry import environments
@@ -53,63 +53,39 @@ def learner(tmp_path: Path, **changes: Any) -> PolicyGradientLearner:
     )
 
 
-def ragged_batch() -> Batch:
-    """Uneven lengths, one sequence left out of the loss."""
-    generator = torch.Generator().manual_seed(3)
-    examples = []
-    for i, length in enumerate((1, 7, 3, 5, 2, 6)):
-        ids = torch.randint(2, 16, (length + 3,), generator=generator).tolist()
-        examples.append(
-            Example(
-                prompt_ids=tuple(ids[:3]),
-                completion_ids=tuple(ids[3:]),
-                sampler_logprobs=(-1.0,) * length,
-                advantage=(-1.0) ** i * (i + 1) / 3,
-                trained=i != 3,
-            )
-        )
-    return Batch.pack(examples)
-
-
-def make_sure(model: torch.nn.Module) -> None:
-    """Sharpen the output distribution of a new policy, which is nearly uniform."""
-    with torch.no_grad():
-        model.get_output_embeddings().weight.mul_(30)  # type: ignore[operator]
-
-
 @pytest.mark.parametrize("algorithm", ["dapo", "grpo", "dr_grpo", "rloo"])
 def test_an_update_is_the_same_for_every_split_into_micro_batches(
     tmp_path: Path, algorithm: str
 ) -> None:
     """TRL's known failure (uneven lengths over several steps) is what this batch is made of."""
-    weights = []
+    after = []
     # A large eps makes Adam's step smooth in the gradient; the step is far above the tolerance.
     optimizer = {"lr": 1e-2, "eps": 1e-2}
     for budget in (1, 12, 25, 10_000):
         one = learner(tmp_path, algorithm=algorithm, micro_batch_tokens=budget, optimizer=optimizer)
-        before = torch.cat([p.detach().flatten() for p in one.policy.model.parameters()])
-        metrics = one.updating.update(ragged_batch(), step=1)
-        weights.append(torch.cat([p.detach().flatten() for p in one.policy.model.parameters()]))
+        before = weights(one)
+        metrics = one.updating.update(ragged(), step=1)
+        after.append(weights(one))
         assert metrics["grad_norm"] > 0
-        assert (weights[-1] - before).abs().max() > 1e-3
-    for other in weights[1:]:
-        assert torch.allclose(weights[0], other, atol=1e-6)
+        assert (after[-1] - before).abs().max() > 1e-3
+    for other in after[1:]:
+        assert torch.allclose(after[0], other, atol=1e-6)
 
 
 def test_on_policy_ratios_are_one_and_then_they_move(tmp_path: Path) -> None:
-    first = learner(tmp_path).updating.update(ragged_batch(), step=1)
+    first = learner(tmp_path).updating.update(ragged(), step=1)
     assert first["policy/ratio"] == pytest.approx(1.0, abs=1e-6)
     changes = {"objective": {"epochs": 3}, "optimizer": {"lr": 1e-2}}
-    later = learner(tmp_path, **changes).updating.update(ragged_batch(), step=1)
+    later = learner(tmp_path, **changes).updating.update(ragged(), step=1)
     assert later["policy/approx_kl"] > 1e-5
 
 
 def test_an_entropy_bonus_alone_makes_the_policy_less_sure(tmp_path: Path) -> None:
-    batch = ragged_batch()
+    batch = ragged()
     batch = dataclasses.replace(batch, advantages=torch.zeros_like(batch.advantages))
     changes = {"objective": {"entropy_coefficient": 0.5}, "optimizer": {"lr": 1e-2}}
     one = learner(tmp_path, **changes)
-    make_sure(one.policy.model)
+    blur(one)
     rows = [one.updating.update(batch, step=1) for _ in range(5)]
     entropies = [row["entropy"] for row in rows]
     assert entropies == sorted(entropies) and entropies[-1] > entropies[0] + 0.1
