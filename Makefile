@@ -17,6 +17,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 SEED ?= 0
 OUTPUT ?= runs/quickstart-$(SEED)
 SET ?=
+# Processes that share the tests: no more than four, since each holds torch (and one of them vLLM).
+TEST_PROCESSES ?= $(shell n=$$(nproc); echo $$(( n < 4 ? n : 4 )))
+# A file's tests stay together, in order: what a module loads (vLLM, Ray) it loads once.
+TOGETHER := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+APART := -n $(TEST_PROCESSES) --dist worksteal
 
 .PHONY: quickstart test test-fast lint format examples install install-vllm install-ray install-docker \
 	install-training sandbox-image clean
@@ -30,10 +35,10 @@ examples: install
 	$(BIN)/rlvr train examples/logic.yaml --resume
 
 test: install install-vllm install-ray install-docker install-training
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m pytest $(TOGETHER) --durations=25
 
 test-fast: install
-	$(BIN)/python -m pytest -m "not slow and not vllm"
+	$(BIN)/python -m pytest $(APART) -m "not slow and not vllm"
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -16,6 +16,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several of these share the processors; before torch is imported, here and in what tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REQUIRED = {name for name in os.environ.get("RLVR_REQUIRE", "").split(",") if name}
 
 SPECIFIC = {"languages", "gvisor"}
