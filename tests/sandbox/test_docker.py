@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -413,19 +414,21 @@ class OwnEngine:
 def own_engine(request, engine, tmp_path) -> Iterator[OwnEngine]:
     if os.geteuid() != 0 or not all(map(shutil.which, ("dockerd", "unshare", "ip"))):
         pytest.skip("needs root, dockerd, unshare and ip")
-    made = OwnEngine(tmp_path, request.param)
-    made.start()
-    try:
-        assert wait_until(made.answers, 60), (tmp_path / "log").read_text()[-2000:]
-        other = Engine(made.url)
-        with (tmp_path / "image.tar").open("wb") as file:
-            for piece in engine.client.images.get("rlvr-sandbox:latest").save(named=True):
-                file.write(piece)
-        with (tmp_path / "image.tar").open("rb") as file:
-            other.client.images.load(file)
-        yield made
-    finally:
-        made.stop()
+    # The names of the sockets in it must be short: Linux takes 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="rlvr-engine-", ignore_cleanup_errors=True) as folder:
+        made = OwnEngine(Path(folder), request.param)
+        made.start()
+        try:
+            assert wait_until(made.answers, 60), (made.folder / "log").read_text()[-2000:]
+            other = Engine(made.url)
+            with (tmp_path / "image.tar").open("wb") as file:
+                for piece in engine.client.images.get("rlvr-sandbox:latest").save(named=True):
+                    file.write(piece)
+            with (tmp_path / "image.tar").open("rb") as file:
+                other.client.images.load(file)
+            yield made
+        finally:
+            made.stop()
 
 
 @pytest.mark.slow
