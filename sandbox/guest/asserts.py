@@ -56,7 +56,7 @@ def run_asserts(suite: Suite) -> None:
     if spec["prefix"] and entry:
         sources[0].body = [s for s in sources[0].body if getattr(s, "name", None) != entry]
     trees = [*sources, tree]
-    missing = suite.namespace(_wanted(suite, trees, entry), scope, _only_dotted(trees))
+    missing = suite.namespace(wanted(suite, trees, entry), scope, _only_dotted(trees))
     counter = _CountAsserts()
     counter.visit(tree)
     suite.expected = counter.found
@@ -76,7 +76,7 @@ def run_asserts(suite: Suite) -> None:
     if "check" in _defined(tree) and entry:
         scope["check"](scope[entry])
     if suite.run == 0 and suite.problem is None:
-        if not suite.channel.calls:
+        if not suite.met:
             suite.fail("test_error", "they call nothing of the code and reach no assert")
         elif counter.found:
             suite.fail("assertion", "none of the asserts was reached")
@@ -84,7 +84,7 @@ def run_asserts(suite: Suite) -> None:
             suite.count(True)  # it raises by itself, or asserts in a `try`: it ended, so it passed
 
 
-def _wanted(suite: Suite, trees: list[ast.Module], entry: str | None) -> set[str]:
+def wanted(suite: Suite, trees: list[ast.Module], entry: str | None) -> set[str]:
     """The names that the candidate has to provide.
 
     A name of a builtin is the candidate's only where it is the entry point, or where the tests

@@ -21,14 +21,15 @@ What the tests then report may be forged: that is what weak integrity means.
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 from types import ModuleType
 from typing import Any
 
 from . import values  # noqa: TID251
-from .asserts import run_asserts  # noqa: TID251
-from .remote import Channel, Stop, Unsupported  # noqa: TID251
+from .asserts import run_asserts, wanted  # noqa: TID251
+from .remote import Channel, Stop  # noqa: TID251
 from .suite import Suite  # noqa: TID251
 
 CALL_FD = 5
@@ -47,10 +48,11 @@ def run(requests: int, replies: int) -> int:
         suite.stopped(Stop("exit", f"it raised SystemExit: {error}"))
     except Stop as stop:
         suite.stopped(stop)
-    except Unsupported as error:
-        suite.fail("test_error", str(error))
     except Exception as error:
-        suite.crashed(error)
+        try:
+            suite.crashed(error)
+        except (Stop, Exception):  # to say what was raised asks the candidate
+            suite.fail("assertion", f"{type(error).__name__}, which cannot be said")
     _write_all(replies, values.frame(values.encode(suite.verdict())))
     return 0
 
@@ -103,9 +105,18 @@ def _solution_module(suite: Suite, name: str) -> ModuleType:
             raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
         return scope[attribute]
 
-    module.__all__ = [n for n in suite.kinds if not n.startswith("_")]  # type: ignore[attr-defined]
+    # Of a star import come the names that the tests use and nobody else defines: not a `len`, a
+    # `pytest`, a `pytestmark` or a test of the candidate's own.
+    module.__all__ = sorted(wanted(suite, [_tree(suite)], None) & set(suite.kinds))  # type: ignore[attr-defined]
     module.__getattr__ = look_up  # type: ignore[method-assign]
     return module
+
+
+def _tree(suite: Suite) -> ast.Module:
+    try:
+        return ast.parse(str(suite.spec["tests"]))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.Module([], [])  # pytest says what is wrong with them
 
 
 class _Collector:
@@ -126,7 +137,7 @@ class _Collector:
         error = call.excinfo.value
         if isinstance(error, Stop):
             self.stop = error
-        elif isinstance(error, Exception) and self._suite.channel.calls:
+        elif isinstance(error, Exception) and self._suite.met:
             self._suite.test_failed("while the tests are imported", error)
 
     def pytest_collectreport(self, report: Any) -> None:

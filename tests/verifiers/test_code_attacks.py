@@ -80,6 +80,76 @@ def test_what_takes_for_ever_to_compare_does_not_do_so_here(code, tests) -> None
     assert time.process_time() - before < 1.0
 
 
+STAR = """import pytest
+from solution import *
+
+def test_two():
+    assert all(double(n) == pytest.approx(2 * n) for n in (2, 5))
+
+def test_half():
+    assert isinstance(double(1), int)
+"""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "def all(x): return True\ndef isinstance(*a): return True",
+        "class pytest:\n    approx = staticmethod(lambda x: 0)\ndef isinstance(*a): return True",
+        "def test_third(): pass\ndef test_fourth(): pass",
+        "class TestMore:\n    def test_it(self): pass",
+        "pytestmark = 5",
+        "pytest_plugins = ['no_such_plugin']",
+        "def setup_module(): raise ValueError",
+        "def pytest_generate_tests(metafunc): raise ValueError",
+        "collect_ignore = 5\n__test__ = False",
+    ],
+    ids=lambda more: more.split("(")[0].split(" =")[0].split(":")[0].split()[-1],
+)
+def test_a_star_import_brings_nothing_that_bends_the_tests(more) -> None:
+    """It once brought `all`, and tests of the answer's own, and what makes pytest give up."""
+    star = {"style": "pytest", "tests": STAR}
+    verdict = judge(f"{more}\ndef double(x): return 'no'\n", star)
+    assert (verdict.outcome, verdict.reward) == (Outcome.INCORRECT, 0.0), verdict
+    assert verdict.metrics == {"tests_passed": 0.0, "tests_total": 2.0}, verdict
+    if "raise" in more:
+        assert judge(f"{more}\ndef double(x): return 2 * x\n", star).is_correct
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        asserts("assert abs(double(8) - 16) < 1e-6"),
+        asserts("def check(candidate):\n    assert candidate(8) + 1 == 17", "double"),
+        {
+            "style": "pytest",
+            "tests": "from solution import double\ndef test_it():\n    assert double(8) + 1 == 17",
+        },
+        {
+            "style": "pytest",
+            "tests": "from solution import double\nX = double(8) + 1\n"
+            "def test_it():\n    assert X == 17",
+        },
+    ],
+    ids=["asserts", "check", "pytest", "while imported"],
+)
+@pytest.mark.parametrize(
+    "code",
+    ["import math as double", "class double(Exception): pass", "class double: pass", "double = 5"],
+)
+def test_what_is_no_function_is_wrong_and_not_the_tests_fault(code, tests) -> None:
+    """The tests once made the exception, or called the module, and were blamed for what came."""
+    verdict = judge(code, tests)
+    assert verdict.reward == 0.0, verdict
+    assert verdict.metrics["tests_passed"] == 0.0
+
+
+def test_what_cannot_even_be_said_is_wrong() -> None:
+    code = "import os\nclass A:\n    def __str__(self): os._exit(0)\ndef f(x): return A()\n"
+    verdict = judge(code, asserts("x = f(1)\nif x != 2:\n    raise ValueError(x)"))
+    assert verdict.reward == 0.0, verdict
+
+
 def test_members_of_an_object_are_its_items() -> None:
     code = (
         "class Bag:\n    def __init__(self, *items): self.items = items\n"
