@@ -6,8 +6,8 @@ interval, and at most the time in which none of them ran: what threads of one pr
 other is its own affair.
 
 A program that wants to pass for one that waits must not: what ended within an interval may have run
-all the time, so such an interval counts for nothing; and who asks for less of the processors than
-others get waits by choice.
+all the time, so such an interval counts for nothing; and who is once seen to ask for less of the
+processors than others get waits by choice, from then on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable
 
 _NANO = 1e-9
+_WORTH_A_LOOK = 1_000_000  # nanoseconds of waiting within one interval
 
 
 class Waits:
@@ -36,11 +37,12 @@ class Waits:
         self._born = pid - 1 if os.getpid() == 1 else 0  # what `_last_born` said before it
         self._idle = 0.0
         self._waited = 0.0
+        self._by_choice = False
         self.seconds = 0.0
 
     def update(self, pids: Iterable[int]) -> None:
         """Look at all threads of the program's processes."""
-        now = time.monotonic()
+        now, pids = time.monotonic(), list(pids)
         ran, longest = 0, 0
         seen: dict[str, tuple[int, int]] = {}
         for thread, ran_so_far, waited_so_far in _threads(pids):
@@ -51,7 +53,9 @@ class Waits:
         born = _last_born()
         new = seen.keys() - self._seen.keys()
         some_ended = self._seen.keys() - seen.keys() or (born - self._born not in (0, len(new)))
-        if not some_ended:
+        if longest > _WORTH_A_LOOK and not self._by_choice:
+            self._by_choice = waits_by_choice(pids)
+        if not some_ended and not self._by_choice:
             self._idle += max(0.0, now - self._at - ran * _NANO)
             self._waited += longest * _NANO
         self._at, self._seen, self._born = now, seen, born

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import cgroup  # noqa: TID251
-from .queueing import Waits, waits_by_choice  # noqa: TID251
+from .queueing import Waits  # noqa: TID251
 
 _TICK, _LEAST = 0.05, 0.002
 _BUSY = 0.25  # the share of its time that a program has to wait for the machine to be to blame
@@ -108,8 +108,7 @@ def _exceeded(
         return "wall"
     if clock < request["clock_seconds"]:
         return None
-    busy = waited >= _BUSY * clock and not waits_by_choice(descendants(os.getpid()))
-    return "load" if busy else "wall"
+    return "load" if waited >= _BUSY * clock else "wall"
 
 
 def _measure() -> tuple[int, float]:

@@ -46,12 +46,18 @@ def gone(paths: set[str]) -> bool:
 
 def test_the_peak_is_of_this_program_and_of_all_its_processes(sandbox) -> None:
     source = """
-import os, time
+import os
+full, write = os.pipe()
+go, wait = os.pipe()
 for _ in range(2):
     if os.fork() == 0:
+        os.close(wait)
         data = bytearray(40 << 20)
-        time.sleep(0.5)
+        os.write(write, b"x")
+        os.read(go, 1)
         os._exit(0)
+os.read(full, 1); os.read(full, 1)
+os.close(wait)
 os.wait(); os.wait()
 """
     assert 75 * MIB < sandbox.run(source).peak_memory_bytes < 110 * MIB
@@ -125,6 +131,17 @@ def test_limits_change_from_program_to_program(sandbox) -> None:
     for _ in range(2):
         assert sandbox.run(source, limits=small).status is RunStatus.MEMORY_LIMIT
         assert sandbox.run(source, limits=large).ok
+
+
+@pytest.mark.parametrize(
+    ("mib", "status"), [(124, RunStatus.MEMORY_LIMIT), (100, RunStatus.TIMEOUT)]
+)
+def test_who_runs_out_of_time_with_all_memory_taken_ran_out_of_memory(sandbox, mib, status) -> None:
+    """The kernel frees the pages of its code again and again, and has no need to kill anybody."""
+    source = f"data = bytearray({mib} << 20)\nwhile True: pass"
+    limits = Limits(memory_bytes=128 * MIB, cpu_seconds=0.4)
+    result = sandbox.run(source, limits=limits)
+    assert (result.status, result.stdout) == (status, b""), result
 
 
 def test_the_zygote_survives_where_memory_runs_out(sandbox) -> None:

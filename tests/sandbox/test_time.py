@@ -95,6 +95,20 @@ def test_what_was_born_and_ended_unseen_may_have_run_all_the_time(
     assert waits.seconds == pytest.approx(waited)
 
 
+def test_who_once_waited_by_choice_gains_nothing_more(monkeypatch) -> None:
+    """A child could be nice, collect waits, and be gone when it was looked at in the end."""
+    now, chosen = [100.0], iter([False, True, False])
+    monkeypatch.setattr(queueing.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(queueing, "waits_by_choice", lambda pids: next(chosen))
+    waits = queueing.Waits(1)
+    for interval in (1, 2, 3, 4):
+        now[0] += 1.0
+        seen = [("1", 0, interval * SECOND // 2)]
+        monkeypatch.setattr(queueing, "_threads", lambda pids, seen=seen: seen)
+        waits.update([1])
+    assert waits.seconds == pytest.approx(0.5)
+
+
 @pytest.mark.slow
 def test_a_machine_too_busy_to_tell_is_no_time_out(sandbox, busy_machine) -> None:
     limits = Limits(cpu_seconds=5, wall_seconds=0.3)
@@ -114,6 +128,20 @@ time.sleep(60)
 """
 
 
+NICE_CHILD = """
+import os, signal, time
+child = os.fork()
+if child == 0:
+    os.nice(19)
+    while True:
+        pass
+time.sleep(0.9)
+os.kill(child, signal.SIGKILL)
+os.wait()
+time.sleep(60)
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
@@ -121,8 +149,9 @@ time.sleep(60)
         "import os\nos.nice(19)\nwhile True: pass",
         "import os\nos.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nwhile True: pass",
         NICE_THREAD,
+        NICE_CHILD,
     ],
-    ids=["nice", "affinity", "nice thread"],
+    ids=["nice", "affinity", "nice thread", "nice child that is gone"],
 )
 def test_no_program_makes_the_machine_look_too_busy(sandbox, busy_machine, source) -> None:
     with busy_machine(per_processor=12):
