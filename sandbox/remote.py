@@ -225,6 +225,49 @@ class RemoteSandbox:
                 isolation=(*found["isolation"], "remote"),
             )
 
+    def run_suite(
+        self,
+        source: str | bytes,
+        spec: Mapping[str, Any],
+        *,
+        packages: Sequence[str],
+        weak: bool,
+        limits: Limits,
+        tester_seconds: float,
+    ) -> dict[str, Any]:
+        """Run tests in Python there, against a program in a sandbox of its own.
+
+        Args:
+            source: the program.
+            spec: what the tester reads (`rlvr.sandbox.guest.tester`).
+            packages: modules outside the standard library that the tests import.
+            weak: whether the tests run in the program's own interpreter.
+            limits: for the program.
+            tester_seconds: by the clock, for the tests.
+
+        Returns:
+            What the service says: its `SuiteResponse`.
+
+        Raises:
+            SandboxError: the service could not be reached, or failed, until the time was up.
+        """
+        texts = ("tests", "setup", "prefix")
+        body = {
+            **{name: value for name, value in spec.items() if name not in texts},
+            **{name: _blob(spec[name]) for name in texts if name in spec},
+            "source": _blob(source),
+            "packages": list(packages),
+            "weak": weak,
+            "limits": asdict(limits),
+            "tester_seconds": tester_seconds,
+        }
+        seconds = self._patience + _BY_THE_CLOCK * max(limits.wall_seconds, tester_seconds)
+        found = self._ask("POST", "/v1/suite", body, seconds)
+        with _reading("/v1/suite"):
+            if "isolation" in found.get("facts", {}):
+                found["facts"]["isolation"] = [*found["facts"]["isolation"], "remote"]
+        return found
+
     def close(self) -> None:
         """End the connections. The sandbox can be used again afterwards. May be called twice."""
         with self._lock:

@@ -16,7 +16,6 @@ from rlvr.errors import ConfigError
 from rlvr.sandbox.calling import Call, Called
 from rlvr.sandbox.languages import Program
 from rlvr.sandbox.limits import Limits, RunResult
-from rlvr.sandbox.pool import SlotPool
 
 
 class Sandbox(Protocol):
@@ -90,19 +89,6 @@ def weak_sandbox(name: str, options: Mapping[str, Any]) -> Any:
         ConfigError: the options are not the sandbox's.
     """
     return _made(name, _key(name, options), "weak")
-
-
-def pool_of(sandbox: Any, name: str, what: str) -> SlotPool:
-    """The sandbox, where tests in Python can be connected to an answer in it.
-
-    Raises:
-        ConfigError: it is on another machine.
-    """
-    if not isinstance(sandbox, SlotPool):
-        raise ConfigError(
-            f"sandbox {name!r} cannot run {what}: use one of this machine, such as 'local'"
-        )
-    return sandbox
 
 
 @functools.cache

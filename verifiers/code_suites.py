@@ -7,7 +7,7 @@ hostile answer can reach the tests, and the verdict's details say `"integrity": 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlvr.errors import VerifierError
@@ -161,7 +161,7 @@ def read_report(
     """
     passed, total = int(report["passed"]), int(report["total"])
     problem, detail = report["problem"], str(report["detail"])
-    tests = [_PASSED if good else _FAILED for good in report["passes"]]
+    tests = marks(report["passes"])
     if problem is None:
         return Tally(passed, total, None, "", tests=tests, facts=facts)
     if problem == "test_error":
@@ -181,6 +181,11 @@ def read_report(
         outcome = ENDINGS.get(status, Outcome.RUNTIME_ERROR)
         detail = f"{detail}: {ended}"
     return Tally(passed, max(total, 1), outcome, detail, tests=tests, facts=facts)
+
+
+def marks(passes: Sequence[Any]) -> list[TestResult]:
+    """Of tests of which no more is known than whether they passed."""
+    return [_PASSED if good else _FAILED for good in passes]
 
 
 def tester_limits(limits: Limits, wall_seconds: float) -> Limits:

@@ -22,7 +22,6 @@ or a printed token is only a wrong answer. The few tests that cannot be kept apa
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -40,16 +39,13 @@ from rlvr.verifiers.code_answer import checked, suite_spec
 from rlvr.verifiers.code_calls import run_calls
 from rlvr.verifiers.code_extraction import extract_code, join_prefix
 from rlvr.verifiers.code_integrity import needs_of
+from rlvr.verifiers.code_places import Suite, run_here, run_there
 from rlvr.verifiers.code_results import Tally, one_line
 from rlvr.verifiers.code_sandboxes import (
     answers_sandbox,
-    pool_of,
     trusted_sandbox,
-    weak_sandbox,
-    with_packages,
 )
 from rlvr.verifiers.code_stdio import checker_of, run_cases
-from rlvr.verifiers.code_suites import run_suite, run_weak_suite, tester_limits
 from rlvr.verifiers.pool_wire import seconds_left
 
 
@@ -176,22 +172,29 @@ class PythonCodeVerifier(Verifier):
     def _run_suite(self, code: str, answer: Mapping[str, Any], prefix: str) -> Tally:
         """Tests in Python, which call functions."""
         needs = needs_of(answer)
-        options = with_packages(self.sandbox, self._options, needs.packages)
-        spec = {**suite_spec(answer), "style": answer["style"], "prefix": prefix}
-        what = f"tests of style {answer['style']!r}"
         if needs.one_interpreter is not None:
             self._check_weak(needs.one_interpreter)
-            pool = pool_of(weak_sandbox(self.sandbox, options), self.sandbox, what)
-            tally = run_weak_suite(pool, code, spec, self.limits)
-            return dataclasses.replace(tally, facts={**tally.facts, "integrity": "weak"})
-        answers = pool_of(self._answers(), self.sandbox, what)
-        tester = pool_of(trusted_sandbox(self.sandbox, options), self.sandbox, what)
+
+        def suite() -> Suite:
+            limits = self.limits
+            return Suite(
+                code=code,
+                spec={**suite_spec(answer), "style": answer["style"], "prefix": prefix},
+                packages=needs.packages,
+                weak=needs.one_interpreter is not None,
+                limits=limits,
+                tester_seconds=before_the_deadline(limits.wall_seconds + 5, spare=0.15),
+            )
+
+        sandbox = self._answers()
+        if not isinstance(sandbox, SlotPool):
+            return run_there(sandbox, self.sandbox, suite())
         try:
-            return self._run_apart(answers, tester, code, spec)
+            return run_here(sandbox, self.sandbox, self._options, suite())
         except MachineBusy:
             raise  # more work would not help
         except SandboxError:  # our infrastructure gets one more try
-            return self._run_apart(answers, tester, code, spec)
+            return run_here(sandbox, self.sandbox, self._options, suite())
 
     def _check_weak(self, why: str) -> None:
         if not self.allow_weak_integrity:
@@ -200,11 +203,6 @@ class PythonCodeVerifier(Verifier):
                 "allow_weak_integrity=true they run in the answer's interpreter, where a hostile "
                 "answer can make them pass"
             )
-
-    def _run_apart(self, answers: Any, tester: Any, code: str, spec: Mapping[str, Any]) -> Tally:
-        limits = self.limits
-        wall = before_the_deadline(limits.wall_seconds + 5, spare=0.15)
-        return run_suite(answers, tester, code, spec, limits, tester_limits(limits, wall))
 
 
 def before_the_deadline(seconds: float, spare: float) -> float:

@@ -112,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         from rlvr.sandbox.service.app import make_service
         from rlvr.sandbox.service.core import Settings
         from rlvr.sandbox.service.server import bind, serve
+        from rlvr.verifiers.code_places import make_suites
         from rlvr.verifiers.sandbox_fusion import make_judge
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("rlvr"):
@@ -138,7 +139,9 @@ def run(arguments: argparse.Namespace) -> int:
         ceiling=read_ceiling(arguments.ceiling),
     )
     with bind(arguments.host, arguments.port, token) as listener, sandbox:
-        service = make_service(sandbox, settings, make_judge(arguments.sandbox, options))
+        judge = make_judge(arguments.sandbox, options)
+        suites = make_suites(arguments.sandbox, options)
+        service = make_service(sandbox, settings, judge, suites)
         announce(arguments.host, listener.getsockname()[1], service)
         serve(service, listener, arguments.grace)
     return 0

@@ -22,17 +22,21 @@ from rlvr.sandbox.service.core import Service, Settings
 from rlvr.sandbox.service.fusion import Judge, add_fusion
 from rlvr.sandbox.service.guard import Guard
 from rlvr.sandbox.service.metrics import Metrics
+from rlvr.sandbox.service.suites import Suites, add_suites
 from rlvr.sandbox.service.wire import from_json
 from rlvr.sandbox.service.work import Invalid, build, call_each, run_batch
 
 
-def make_service(sandbox: SlotPool, settings: Settings, judge: Judge | None = None) -> Service:
+def make_service(
+    sandbox: SlotPool, settings: Settings, judge: Judge | None = None, suites: Suites | None = None
+) -> Service:
     """The service around a sandbox; its `app` is an ASGI application.
 
     Args:
         sandbox: what runs programs.
         settings: everything else.
         judge: decides `/submit`, which is not there without it.
+        suites: runs `/v1/suite`; the same.
 
     Raises:
         SandboxError: the sandbox does not start here; its first slot is started now.
@@ -78,6 +82,8 @@ def make_service(sandbox: SlotPool, settings: Settings, judge: Judge | None = No
     )
     _add_errors(app, metrics)
     _add_own(app, service)
+    if suites is not None:
+        add_suites(app, service, suites)
     add_fusion(app, service, judge)
     _add_health(app, service)
     paths = frozenset(getattr(route, "path", "") for route in app.routes)

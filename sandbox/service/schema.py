@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
@@ -190,6 +190,47 @@ class CallsResponse(BaseModel):
     replies: list[Reply]
     failure: Failure | None = None
     isolation: list[str]
+
+
+class SuiteRequest(Request):
+    """Run tests in Python against a program that is loaded in a sandbox of its own."""
+
+    source: Blob = Field(description="the program", examples=["def f(x): return x + 1"])
+    style: Literal["asserts", "pytest"]
+    tests: Blob = Field(description="Python", examples=["assert f(1) == 2"])
+    setup: Blob = Field("", description="of `asserts`: what comes before them")
+    prefix: Blob = Field("", description="of `asserts`: the prompt that the program continues")
+    entry_point: str | None = Field(None, description="of `asserts`: the function of the program")
+    module: str | None = Field(None, description="of `pytest`: what the tests import it as")
+    packages: list[Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,99}$")]] = Field(
+        [], max_length=32, description="modules outside the standard library that the tests import"
+    )
+    weak: bool = Field(
+        False, description="run the tests in the program's own interpreter, where it can forge"
+    )
+    limits: LimitsModel = Field(default_factory=LimitsModel, description="of the program")
+    tester_seconds: float = Field(20.0, gt=0, description="by the clock, for the tests")
+    deadline_seconds: float | None = Field(None, gt=0, description="as for `build`")
+
+    def text(self, name: str) -> str:
+        """A part that is source."""
+        return read_blob(getattr(self, name)).decode("utf-8", "surrogatepass")
+
+
+class SuiteResponse(BaseModel):
+    """What the tests showed.
+
+    `outcome` and `reason` are of the first test that failed; `passes` has the first 1,000 tests.
+    Where the tests themselves are at fault there is nothing but `fault`.
+    """
+
+    passed: int = 0
+    total: int = 0
+    outcome: str | None = None
+    reason: str = ""
+    passes: list[bool] = []
+    facts: dict[str, Any] = {}
+    fault: str | None = None
 
 
 class Problem(BaseModel):

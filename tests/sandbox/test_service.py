@@ -553,6 +553,75 @@ def test_a_verifier_judges_on_the_service(service, code, reward, monkeypatch) ->
     assert verifier.verify(Task(id="2", prompt="", answer=stdio), text).reward == reward
 
 
+SUITES: dict[str, dict[str, Any]] = {
+    "plain": {"style": "asserts", "tests": "assert double(2) == 4\nassert double(5) == 10"},
+    "loop": {"style": "asserts", "tests": "for n in (2, 5):\n    assert double(n) == 2 * n"},
+    "check": {
+        "style": "asserts",
+        "entry_point": "double",
+        "tests": "def check(f):\n    assert f(2) == 4\n    assert f(5) == 10",
+    },
+    "pytest": {
+        "style": "pytest",
+        "tests": "import pytest\nfrom solution import double\n"
+        "@pytest.mark.parametrize('n', [2, 5])\n"
+        "def test_double(n):\n    assert double(n) == pytest.approx(2 * n)\n",
+    },
+    "weak": {
+        "style": "asserts",
+        "integrity": "weak",
+        "tests": "assert double(2) == 4\nassert double(5) == 10",
+    },
+    "at fault": {"style": "asserts", "tests": "import nothing_of_this_name\nassert double(2) == 4"},
+    "odd text": {"style": "asserts", "tests": "assert double(2) == 4, '\ud800'"},
+}
+ANSWERS = {
+    "right": "def double(x):\n    return 2 * x",
+    "wrong": "def double(x):\n    return 4",
+    "raises": "def double(x):\n    return x / 0",
+    "compiles not": "def double(x:",
+    "other": "def other(x): pass",
+    "loops": "def double(x):\n    while True: pass",
+    "leaves": "import os\nos._exit(0)",
+    "equals everything": "class A(int):\n    def __eq__(self, other): return True\n"
+    "def double(x): return A(0)",
+    "odd text": "def double(x):\n    raise ValueError('\\ud800' * 9)",
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_tests_in_python_give_the_same_verdict_there_as_here(service, answer, monkeypatch) -> None:
+    monkeypatch.setenv("RLVR_SANDBOX_TOKEN", TOKEN)
+    options = {"timeout": 0.3, "allow_weak_integrity": True}
+    here = load_verifier("python_code", **options)
+    there = load_verifier(
+        "python_code", sandbox="remote", sandbox_options={"url": service.url}, **options
+    )
+    for name, suite in SUITES.items():
+        task = Task(id=name, prompt="", answer=suite)
+        text = f"```python\n{ANSWERS[answer]}\n```"
+        home, away = here.verify(task, text), there.verify(task, text)
+        assert (away.outcome, away.reward) == (home.outcome, home.reward), (name, home, away)
+        assert away.metrics == home.metrics
+        assert (away.reason == home.reason) or answer == "loops", (name, home, away)
+        assert away.details.get("integrity") == home.details.get("integrity")
+        if home.outcome is not Outcome.VERIFIER_ERROR and "isolation" in home.details:
+            assert away.details["isolation"] == [*home.details["isolation"], "remote"]
+
+
+def test_a_suite_keeps_to_the_services_ceiling_and_names_what_it_takes(service) -> None:
+    suite = {"source": "def f(): pass", "style": "asserts", "tests": "assert f() is None"}
+    assert service.post("/v1/suite", suite)[2]["passed"] == 1
+    for more, status in (
+        ({"tester_seconds": 10_000.0}, 400),
+        ({"limits": {"cpu_seconds": 10_000.0}}, 400),
+        ({"packages": ["os.path"]}, 422),
+        ({"style": "doctest"}, 422),
+        ({"unknown": 1}, 422),
+    ):
+        assert service.post("/v1/suite", suite | more)[0] == status, more
+
+
 def test_a_verifier_without_its_service_gives_no_reward(monkeypatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
