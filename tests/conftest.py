@@ -13,8 +13,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from rlvr.errors import SandboxError
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several of these share the processors; before torch is imported, here and in what tests start.
@@ -68,6 +71,20 @@ def busy_machine() -> Callable[..., AbstractContextManager[None]]:
                 process.wait()
 
     return load
+
+
+@pytest.fixture(scope="session")
+def engine() -> Any:
+    """The Docker engine of this machine, with the image that the sandbox needs."""
+    docker_engine = pytest.importorskip("rlvr.sandbox.docker_engine")
+    try:
+        made = docker_engine.Engine()
+        images = [tag for image in made.client.images.list() for tag in image.tags]
+    except SandboxError as error:
+        require("docker", False, str(error))
+    has_image = "rlvr-sandbox:latest" in images
+    require("docker", has_image, "the engine has no image rlvr-sandbox: run `make sandbox-image`")
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -25,24 +25,10 @@ from rlvr.sandbox.conformance import Case, conformance, load_cases
 from rlvr.sandbox.docker import DockerSandbox
 from rlvr.sandbox.docker_engine import OWNER_LABEL, Engine, owner
 from rlvr.sandbox.languages import LANGUAGES
-from tests.conftest import require
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
 SOCKET = "/var/run/docker.sock"
-
-
-@pytest.fixture(scope="module")
-def engine() -> Engine:
-    """The engine of this machine, with the image that the sandbox needs."""
-    try:
-        made = Engine()
-        images = [tag for image in made.client.images.list() for tag in image.tags]
-    except SandboxError as error:
-        require("docker", False, str(error))
-    has_image = "rlvr-sandbox:latest" in images
-    require("docker", has_image, "the engine has no image rlvr-sandbox: run `make sandbox-image`")
-    return made
 
 
 @pytest.fixture(scope="module")
