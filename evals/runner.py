@@ -2,9 +2,9 @@
 
 The tasks are cut into parts, always at the same places. A part is sampled, then graded in a thread
 while the next one is sampled, then written whole. A call on the same folder goes on after the parts
-that are there, so a kill loses the part that was being sampled and the one that was being graded,
-at most. Seeds depend on (seed, task id, sample index) alone: a resumed evaluation samples what an
-uninterrupted one does.
+that are there, so a kill (or Ctrl-C, which waits for neither) loses the part that was being sampled
+and the one that was being graded, at most. Seeds depend on (seed, task id, sample index) alone: a
+resumed evaluation samples what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rlvr.background import Background, wait_for
 from rlvr.errors import ConfigError, DataError
 from rlvr.evals.completions import SavedCompletions
 from rlvr.evals.identity import describe_verifier, tasks_digest, versions
@@ -255,22 +257,27 @@ class _Work:
         """Sample the parts that are missing, each graded while the next one is sampled."""
         pending: Future[None] | None = None
         name = f"evaluate {self.environment.name}"
-        with (
-            Progress(name, sum(map(len, parts))) as progress,
-            ThreadPoolExecutor(max_workers=1) as grading,
-        ):
-            for index, items in enumerate(parts):
-                if folder.has_part(index):
-                    progress.advance(len(items))
-                    continue
-                completions = self.complete(items)
+        with Progress(name, sum(map(len, parts))) as progress, Background("grade") as grading:
+            try:
+                for index, items in enumerate(parts):
+                    if folder.has_part(index):
+                        progress.advance(len(items))
+                        continue
+                    completions = self.complete(items)
+                    if pending is not None:
+                        wait_for(pending)
+                    pending = grading.submit(
+                        partial(
+                            self._grade, folder, index, items, completions, workers, timeout,
+                            progress,
+                        )
+                    )  # fmt: skip
+            except Exception:  # Ctrl-C is none: it does not wait
                 if pending is not None:
-                    pending.result()
-                pending = grading.submit(
-                    self._grade, folder, index, items, completions, workers, timeout, progress
-                )
+                    wait([pending])  # what was sampled before the failure is kept
+                raise
             if pending is not None:
-                pending.result()
+                wait_for(pending)
 
     def _grade(
         self,

@@ -39,6 +39,17 @@ class SumVerifier(Verifier):
         return Verdict.wrong(f"expected {task.answer}", extracted=found[0])
 
 
+@dataclass(frozen=True)
+class SleepingVerifier(Verifier):
+    """Takes a minute."""
+
+    name = "sleeping"
+
+    def judge(self, task: Task, completion: Completion) -> Verdict:
+        time.sleep(60)
+        return Verdict.wrong("too late")
+
+
 def make_task(index: int) -> Task:
     return Task(id=f"sum/{index}", prompt=f"{index}+{index}=", answer=2 * index)
 
@@ -53,6 +64,7 @@ class SeededSampler:
 
     delay: float = 0.0
     fail_at: int | None = None
+    failure: BaseException = field(default_factory=KeyboardInterrupt)
     name: str = "seeded"
     calls: list[int] = field(default_factory=list)
 
@@ -60,7 +72,7 @@ class SeededSampler:
         self, prompts: Sequence[Prompt], params: SamplingParams, *, seeds: Sequence[int]
     ) -> list[Completion]:
         if len(self.calls) == self.fail_at:
-            raise KeyboardInterrupt
+            raise self.failure
         self.calls.append(len(prompts))
         time.sleep(self.delay)
         return [self._one(str(p), random.Random(s)) for p, s in zip(prompts, seeds, strict=True)]

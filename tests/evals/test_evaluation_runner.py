@@ -15,7 +15,7 @@ from pathlib import Path
 import evaluation_toy as toy
 import pytest
 
-from rlvr.errors import ConfigError, DataError, UserError
+from rlvr.errors import ConfigError, DataError, SamplerError, UserError
 from rlvr.evals.completions import read_completions
 from rlvr.evals.runner import evaluate, grade
 from rlvr.evals.summary import Summary
@@ -100,14 +100,39 @@ def test_a_finished_evaluation_is_not_sampled_again_and_takes_other_ks(whole: Pa
 def test_an_interrupted_evaluation_goes_on_after_its_finished_parts(
     whole: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        toy.run(str(tmp_path), toy.SeededSampler(fail_at=3))
+    with pytest.raises(SamplerError, match="gone"):
+        toy.run(str(tmp_path), toy.SeededSampler(fail_at=3, failure=SamplerError("gone")))
     assert not (tmp_path / "rollouts.parquet").exists()
     assert len(list((tmp_path / "parts").iterdir())) == 3
     sampler = toy.SeededSampler()
     toy.run(str(tmp_path), sampler)
     assert sampler.calls == [8, 8, 8]
     assert untimed(tmp_path) == untimed(whole)
+
+
+def test_ctrl_c_waits_for_no_verdict_and_keeps_the_finished_parts(
+    whole: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        toy.run(str(tmp_path / "kept"), toy.SeededSampler(fail_at=3))
+    assert len(list((tmp_path / "kept").glob("parts/part_*.parquet"))) >= 2
+    toy.run(str(tmp_path / "kept"), toy.SeededSampler())
+    assert untimed(tmp_path / "kept") == untimed(whole)
+
+    slow = dataclasses.replace(toy.environment(), verifier=toy.SleepingVerifier())
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(
+            slow,
+            toy.SeededSampler(fail_at=1),
+            n=1,
+            ks=(1,),
+            output=tmp_path / "slow",
+            workers=1,
+            timeout=60,
+            samples_a_part=8,
+        )
+    assert time.monotonic() - started < 30
 
 
 def test_kill_minus_9_and_resume_gives_the_rollouts_of_an_uninterrupted_run(
