@@ -78,6 +78,9 @@ __all__ = [
     "parse_config",
 ]
 
+DEFAULT_LOSS = ObjectiveConfig().loss.name
+CLIP_RANGE = {"clip_low", "clip_high", "dual_clip"}
+
 SECTIONS: dict[str, type[RunConfig]] = {
     **dict.fromkeys(PRESETS, PolicyGradientConfig),
     "sft": SupervisedConfig,
@@ -103,4 +106,17 @@ def parse_config(mapping: Mapping[str, Any], where: str) -> RunConfig:
         raise ConfigError(
             f"{where}: unknown algorithm {algorithm!r}{nearest(str(algorithm), SECTIONS)}"
         )
-    return build(SECTIONS[algorithm], merge(PRESETS.get(algorithm, {}), mapping), where)
+    return build(SECTIONS[algorithm], merge(preset_beneath(mapping, algorithm), mapping), where)
+
+
+def preset_beneath(mapping: Mapping[str, Any], algorithm: str) -> dict[str, Any]:
+    """What the algorithm presets, without the clip range of a loss that the file replaces."""
+    preset = PRESETS.get(algorithm, {})
+    own = mapping.get("objective")
+    loss = own.get("loss") if isinstance(own, Mapping) else None
+    name = loss.get("name") if isinstance(loss, Mapping) else loss
+    before = preset.get("objective", {})
+    if name is None or name == before.get("loss", DEFAULT_LOSS):
+        return preset
+    kept = {key: value for key, value in before.items() if key not in CLIP_RANGE}
+    return {**preset, "objective": kept}

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, FiniteFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from rlvr.config import Component, Section
 from rlvr.trainers.config_run import OptimizerConfig
+
+OFF = BeforeValidator(lambda value: "off" if value is False else value)
+"""YAML reads a bare `off` as false."""
+YES_IS_TOKEN = BeforeValidator(lambda value: "token" if value is True else value)
 
 
 class MismatchConfig(Section):
@@ -15,7 +26,7 @@ class MismatchConfig(Section):
     precision, older weights. What there is to correct is measured whatever is set here.
     """
 
-    level: Literal["off", "token", "sequence", "geometric"] = "off"
+    level: Annotated[Literal["off", "token", "sequence", "geometric"], OFF] = "off"
     """Importance weights of single tokens, of whole sequences (their product), or the geometric
     mean over a sequence."""
     mode: Literal["truncate", "mask", "reject"] = "truncate"
@@ -60,9 +71,9 @@ class ObjectiveConfig(Section):
     """A registered `kl/<name>` with its options."""
     kl_in: Literal["loss", "reward"] = "loss"
     """A term of the loss, or a penalty on the reward of each token (then k1 is usual)."""
-    kl_ratio: bool = False
+    kl_ratio: Annotated[Literal["off", "token", "sequence"], OFF, YES_IS_TOKEN] = "off"
     """In the loss: multiply the estimate by the probability ratio, which makes its gradient
-    unbiased."""
+    unbiased; of each token, or its geometric mean over the sequence (TRL's GSPO; not unbiased)."""
     kl_target: PositiveFloat | None = None
     """Adapts the coefficient so that the divergence of a completion stays near this many nats."""
     kl_horizon: PositiveInt = 10_000

@@ -38,9 +38,11 @@ class RolloutConfig(Section):
     update, or stop the run with an error. It is said, and logged as `sampling/at_bound`."""
     mask_truncated: bool = False
     """Leave completions that ran into the token limit out of the loss (overlong filtering)."""
-    overlong_buffer: int = Field(0, ge=0)
-    """Tokens before the limit over which the punishment grows; 0 is none."""
+    overlong_buffer: float = Field(0, ge=0)
+    """Tokens before the limit over which the soft overlong punishment grows, or, below 1, their
+    share of `sampling.max_new_tokens`; 0 is none."""
     overlong_penalty: float = Field(1.0, ge=0.0)
+    """What a completion at the limit loses, in units of reward."""
     workers: PositiveInt = 2
     """Verifier processes."""
     timeout: PositiveFloat = 30.0
@@ -52,6 +54,15 @@ class RolloutConfig(Section):
     earlier steps train, by the weights after step s-1-N. 0 makes each batch in its own step."""
     save_every: PositiveInt = 10
     """Steps between rollout tables kept on disk."""
+
+    @model_validator(mode="after")
+    def _buffer_is_of_whole_tokens(self) -> RolloutConfig:
+        if self.overlong_buffer >= 1 and self.overlong_buffer % 1:
+            raise ValueError(
+                f"overlong_buffer is {self.overlong_buffer}: expected whole tokens, or a share "
+                "below 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _groups_can_differ(self) -> RolloutConfig:
@@ -102,6 +113,12 @@ class PolicyGradientConfig(RunConfig):
     curriculum: CurriculumConfig | None = None
     evaluation: EvaluationConfig | None = EvaluationConfig()
     warm_start: WarmStartConfig | None = None
+
+    @property
+    def overlong_tokens(self) -> int:
+        """Tokens before the limit over which the soft overlong punishment grows; 0 is none."""
+        buffer, limit = self.rollout.overlong_buffer, self.sampling.max_new_tokens
+        return max(1, round(buffer * limit)) if 0 < buffer < 1 else int(buffer)
 
     @model_validator(mode="after")
     def _buffer_fits(self) -> PolicyGradientConfig:

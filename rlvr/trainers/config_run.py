@@ -61,6 +61,15 @@ class OptimizerConfig(Section):
     final_lr_fraction: float = Field(0.0, ge=0.0, le=1.0)
     max_grad_norm: PositiveFloat = 1.0
 
+    @model_validator(mode="after")
+    def _fraction_is_reached(self) -> OptimizerConfig:
+        if self.final_lr_fraction and self.schedule == "constant":
+            raise ValueError(
+                f"final_lr_fraction is {self.final_lr_fraction}, but schedule is 'constant': set "
+                "schedule to linear or cosine, or leave it out"
+            )
+        return self
+
 
 class CheckpointConfig(Section):
     """When checkpoints are written and how many are kept."""
@@ -167,6 +176,15 @@ class RunConfig(Section):
     lora: LoraConfig | None = None
     """Train LoRA matrices, and leave the weights as they are."""
     distributed: DistributedConfig = DistributedConfig()
+
+    @model_validator(mode="after")
+    def _master_weights_are_another_precision(self) -> RunConfig:
+        if not self.master_weights and self.dtype == "float32":
+            raise ValueError(
+                "master_weights is false, but dtype is 'float32', in which weights are kept "
+                "anyway: set dtype=bfloat16, or master_weights=true"
+            )
+        return self
 
 
 def output_folder(config: RunConfig) -> Path:

@@ -80,11 +80,11 @@ def shaped_rewards(
             rewards=rewards, lengths=lengths, group_ids=group_ids, correct=correct
         )
         rewards = shape_rewards(about, parts)
-    if config.rollout.overlong_buffer:
+    if config.overlong_tokens:
         rewards = rewards + soft_overlong_penalty(
             lengths,
             max_length=config.sampling.max_new_tokens,
-            buffer=config.rollout.overlong_buffer,
+            buffer=config.overlong_tokens,
             penalty=config.rollout.overlong_penalty,
         )
     return rewards

@@ -7,7 +7,7 @@ are handed to a function that takes them, and refused for one that does not.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,8 @@ from rlvr.objectives.policy import PolicyTokens, policy_loss
 from rlvr.objectives.shaping import ShapedRollouts, shape_rewards, soft_overlong_penalty
 from rlvr.objectives.token_selection import select_tokens
 from rlvr.registry import check_options, objectives
-from rlvr.trainers.config import ObjectiveConfig, PolicyGradientConfig, ReferenceConfig
+from rlvr.trainers.config import ObjectiveConfig, PolicyGradientConfig
+from rlvr.trainers.without_effect import without_effect
 
 GAE = "gae"
 """The advantage that needs a critic."""
@@ -39,21 +40,6 @@ COMPARES = {
     "reinforce++-baseline",
 }
 """Advantages that compare the rollouts of one task."""
-FIXED_AGGREGATIONS = {"token-mean", "token-sum", "seq-mean-token-mean", "seq-mean-token-sum"}
-"""Those that read no normaliser."""
-RATIO_LOSSES = {
-    "cispo",
-    "dppo-kl",
-    "dppo-tv",
-    "gmpo",
-    "gspo",
-    "gspo-token",
-    "kl-cov",
-    "rloo",
-    "sapo",
-    "vespo",
-}
-"""Losses that are the plain policy gradient where the policy is still the one that sampled."""
 OLD_NAMES = {"leave_one_out": "leave-one-out"}
 OWN_SELECTION = {"clip-cov": "clip-cov", "kl-cov": "kl-cov"}
 """Losses that treat tokens apart which a selection over the whole batch has marked."""
@@ -115,7 +101,10 @@ def resolve(settings: ObjectiveConfig) -> Objective:
         chosen = chosen or Component(name=own)
     selection = None
     if chosen is not None:
-        selection = part_of("token-selection", chosen, {}, takes=1, given=("seed",))
+        # Which tokens the clip cuts anyway depends on the loss's own range.
+        takes_range = own == "clip-cov"
+        range_of = {k: loss.options.get(k) for k in ("clip_low", "clip_high") if takes_range}
+        selection = part_of("token-selection", chosen, range_of, takes=1, given=("seed",))
     part_of("kl", settings.kl_estimator, {}, takes=2)
     _known("aggregation", settings.aggregation)
     return Objective(loss, advantage, per_token, selection, own is not None)
@@ -202,98 +191,10 @@ def check(config: PolicyGradientConfig) -> Objective:
     for shaping in config.reward.shaping:
         part_of("shaping", shaping, {}, takes=1)
     check_reference(config)
-    for problem in without_effect(config, objective):
+    for problem in without_effect(config, is_per_token=objective.is_per_token):
         raise ConfigError(problem)
     try_out(objective, config)
     return objective
-
-
-def without_effect(config: PolicyGradientConfig, objective: Objective) -> Iterator[str]:
-    """What is set and would silently do nothing, a line each."""
-    settings, rollout, name = config.objective, config.rollout, objective.advantage.name
-    if settings.normaliser is not None and settings.aggregation in FIXED_AGGREGATIONS:
-        yield (
-            f"objective.normaliser is {settings.normaliser}, which aggregation "
-            f"{settings.aggregation!r} does not read: set it to null"
-        )
-    if settings.kl_ratio and (settings.kl_coefficient == 0 or settings.kl_in == "reward"):
-        yield "objective.kl_ratio is of a KL term in the loss, and there is none: set it to false"
-    in_loss = settings.kl_coefficient > 0 and settings.kl_in == "loss"
-    if in_loss and settings.kl_estimator.name == "k1" and not settings.kl_ratio:
-        yield (
-            "objective.kl_estimator is 'k1' in the loss, where its expected gradient is 0: use k2, "
-            "k3 or k1+, set objective.kl_ratio=true, or objective.kl_in=reward"
-        )
-    if not settings.whiten and not objective.is_per_token:
-        yield f"objective.whiten is false, which advantage {name!r} has not: set it to true"
-    if name == "gdpo" and (config.reward.shaping or rollout.overlong_buffer):
-        key = "reward.shaping" if config.reward.shaping else "rollout.overlong_buffer"
-        yield f"{key} is set, but advantage 'gdpo' reads reward.weights alone: leave it out"
-    reference, plain = config.reference, ReferenceConfig()
-    if reference.update == "fixed" and reference != plain:
-        yield "reference.every or reference.rate is set, but reference.update is 'fixed'"
-    if reference.update == "sync" and reference.rate != plain.rate:
-        yield "reference.rate is set, but reference.update is 'sync', which goes all the way"
-    if config.critic is not None and config.critic.warmup_steps >= config.steps:
-        yield (
-            f"critic.warmup_steps is {config.critic.warmup_steps}: expected less than steps "
-            f"({config.steps}), or the policy never trains"
-        )
-    rollouts = rollout.tasks_per_step * rollout.group_size
-    if settings.mini_batches > rollouts:
-        yield (
-            f"objective.mini_batches is {settings.mini_batches}: expected at most the rollouts of "
-            f"a step ({rollouts})"
-        )
-    if config.replay is None:
-        return
-    if rollout.group_size == 1 and name != "remax":
-        yield "replay keeps groups whose rewards differ, and rollout.group_size is 1: set it higher"
-    youngest = (1 + rollout.max_staleness) * settings.epochs * settings.mini_batches
-    if config.replay.max_age < youngest:
-        yield (
-            f"replay.max_age is {config.replay.max_age} optimiser steps: expected at least "
-            f"{youngest}, the age of a group when it can be replayed first"
-        )
-
-
-def doubts(config: PolicyGradientConfig) -> list[str]:
-    """What is allowed and probably not meant, a line each."""
-    found = []
-    sampling, settings = config.sampling, config.objective
-    if (sampling.top_p < 1 or sampling.top_k > 0) and settings.mismatch.level == "off":
-        found.append(
-            f"sampling.top_p is {sampling.top_p} and top_k {sampling.top_k}: tokens are drawn from "
-            "another distribution than the one that is trained, which biases the gradient; train "
-            "with top_p=1 and top_k=0, or set objective.mismatch.level=token"
-        )
-    several = settings.epochs * settings.mini_batches > 1 or config.replay is not None
-    stale = config.rollout.max_staleness > 0 and settings.mismatch.level == "off"
-    if settings.loss.name == "reinforce" and (several or stale):
-        found.append(
-            "objective.loss is 'reinforce', which has no probability ratio: rollouts of an older "
-            "policy (epochs, mini_batches, replay, max_staleness) are taken for the policy's own; "
-            "use loss=importance or clip"
-        )
-    restrained = settings.loss.name in RATIO_LOSSES or any(
-        bound is not None for bound in (settings.clip_low, settings.clip_high, settings.dual_clip)
-    )
-    if restrained and not several and config.rollout.max_staleness == 0:
-        found.append(
-            f"objective.loss {settings.loss.name!r} acts on the probability ratio, which is 1 in "
-            "the only update that a batch gets, so that its bounds do nothing: set "
-            "objective.mini_batches (DAPO takes 16), epochs, replay or rollout.max_staleness"
-        )
-    if config.dtype == "float16":
-        found.append(
-            "dtype is 'float16': gradients are not scaled, and small ones are rounded to 0; use "
-            "bfloat16"
-        )
-    if sampling.temperature == 0:
-        found.append(
-            "sampling.temperature is 0: all completions of a task are equal, and teach nothing"
-        )
-    return found
 
 
 def check_reference(config: PolicyGradientConfig) -> None:
@@ -360,11 +261,11 @@ def try_out_rewards(objective: Objective, config: PolicyGradientConfig) -> None:
     shaping = [(part.name, part.options) for part in config.reward.shaping]
     about = ShapedRollouts(rewards=rewards, lengths=lengths, group_ids=task, correct=rewards > 0)
     rewards = shape_rewards(about, shaping)
-    if config.rollout.overlong_buffer:
+    if config.overlong_tokens:
         rewards = rewards + soft_overlong_penalty(
             lengths,
             max_length=config.sampling.max_new_tokens,
-            buffer=config.rollout.overlong_buffer,
+            buffer=config.overlong_tokens,
             penalty=config.rollout.overlong_penalty,
         )
     name, options = objective.advantage.name, dict(objective.advantage.options)

@@ -23,6 +23,7 @@ from rlvr.trainers.config import EvaluationConfig, PolicyGradientConfig
 from rlvr.trainers.loop import Metrics, Plan, fit
 from rlvr.trainers.policy_gradient import PolicyGradientLearner
 from rlvr.trainers.warm_start import check_tasks, warm_start
+from rlvr.trainers.without_effect import doubts
 
 
 def prepare_policy_gradient(
@@ -34,7 +35,7 @@ def prepare_policy_gradient(
         UserError: something that it names cannot be loaded.
     """
     objective.check(config)
-    for doubt in objective.doubts(config) if world.is_main else ():
+    for doubt in doubts(config) if world.is_main else ():
         print(f"warning: {doubt}", file=sys.stderr)
     environment = load_component(config.environment)
     choose_verifier(config.verifier, environment)

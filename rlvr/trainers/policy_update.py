@@ -269,7 +269,8 @@ class PolicyUpdate:
             tokens.logprobs,
             reference,
             settings.kl_estimator.name,
-            old_logprobs=tokens.old_logprobs if settings.kl_ratio else None,
+            old_logprobs=None if settings.kl_ratio == "off" else tokens.old_logprobs,
+            sequence_ids=tokens.sequence_ids if settings.kl_ratio == "sequence" else None,
             **settings.kl_estimator.options,
         )
         tally.add({"kl/reference": total(estimate)})

@@ -8,15 +8,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from rlvr.config import merge
+
+DAPO: dict[str, Any] = {
+    "objective": {
+        "clip_high": 0.28,
+        "aggregation": "token-mean",
+        "mini_batches": 16,
+    },
+    "rollout": {"group_size": 16, "dynamic_sampling": True, "overlong_buffer": 0.2},
+}
+"""Yu et al. 2025, arXiv:2503.14476, section 4.1, and the authors' recipe in verl: clip-higher,
+token-level loss, dynamic sampling, soft overlong punishment over the last fifth (4,096 of 20,480
+tokens), 16 completions a prompt, 16 updates a batch. The paper's batch of 512 prompts and its
+overlong filtering (`rollout.mask_truncated`; not in the recipe) are left to the file."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     # Shao et al. 2024 (DeepSeekMath), arXiv:2402.03300, without the reference model.
     "grpo": {},
-    # Yu et al. 2025 (DAPO), arXiv:2503.14476: clip-higher, dynamic sampling, token-level loss,
-    # overlong filtering.
-    "dapo": {
-        "objective": {"clip_high": 0.28, "aggregation": "token-mean"},
-        "rollout": {"dynamic_sampling": True, "mask_truncated": True},
-    },
+    "dapo": DAPO,
     # Liu et al. 2025 (Dr. GRPO), arXiv:2503.20783: no division by the standard deviation nor by
     # the length.
     "dr_grpo": {"objective": {"scale": "none", "aggregation": "seq-mean-token-sum-norm"}},
@@ -41,7 +51,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "rollout": {"group_size": 1},
     },
-    # The same, section 3.2: the group's mean as baseline, normalised over the batch; KL by k2.
+    # The same paper: the group's mean as baseline, normalised over the batch; KL by k2.
     "reinforce_pp_baseline": {
         "objective": {
             "advantage": "reinforce++-baseline",
@@ -80,8 +90,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "critic": {},
         "rollout": {"group_size": 1},
     },
-    # Zheng et al. 2025, arXiv:2507.18071: the ratio of whole sequences.
-    "gspo": {"objective": {"loss": "gspo"}},
+    # Zheng et al. 2025, arXiv:2507.18071: the ratio of whole sequences; four mini-batches a batch
+    # (section 5.1).
+    "gspo": {"objective": {"loss": "gspo", "mini_batches": 4}},
     # MiniMax 2025 (M1), arXiv:2506.13585: the clipped ratio as a weight without a gradient.
     "cispo": {"objective": {"loss": "cispo", "aggregation": "token-mean"}},
     # Gao et al. 2025, arXiv:2511.20347: a soft gate in place of the clip.
@@ -99,15 +110,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Liu et al. 2026, arXiv:2601.05242: several rewards, normalised one by one, then summed. Needs
     # `reward.weights`.
     "gdpo": {"objective": {"advantage": "gdpo"}},
-    # Wang et al. 2025, arXiv:2506.01939: the fifth of the tokens that were least certain.
-    "top_entropy": {
-        "objective": {
-            "clip_high": 0.28,
-            "aggregation": "token-mean",
-            "token_selection": {"name": "top-entropy", "share": 0.2},
-        },
-        "rollout": {"dynamic_sampling": True},
-    },
+    # Wang et al. 2025, arXiv:2506.01939: DAPO on the fifth of the tokens that were least certain.
+    "top_entropy": merge(
+        DAPO, {"objective": {"token_selection": {"name": "top-entropy", "share": 0.2}}}
+    ),
     # Chen et al. 2025, arXiv:2508.10751: the group is worth its best k.
     "pass_at_k": {"objective": {"advantage": {"name": "pass-at-k-group", "k": 4}}},
 }

@@ -15,10 +15,10 @@ from rlvr.errors import ConfigError
 from rlvr.objectives.kl import kl_estimate
 from rlvr.trainers.config import ReferenceConfig
 from rlvr.trainers.experience import Experience, pack, shaped_rewards
-from rlvr.trainers.objective import doubts
 from rlvr.trainers.policy_gradient import PolicyGradientLearner
 from rlvr.trainers.reference_model import Reference
 from rlvr.trainers.scoring import REFERENCE, RETURNS, VALUES
+from rlvr.trainers.without_effect import doubts
 from rlvr.types import Verdict
 
 HIGH = {"optimizer": {"lr": 1e-2}}
@@ -45,7 +45,12 @@ def test_an_objective_is_the_same_for_every_split(
 ) -> None:
     found, logged = [], []
     for budget in (1, 12, 10_000):
-        one = learner(tmp_path, objective=objective, micro_batch_tokens=budget)
+        one = learner(
+            tmp_path,
+            objective=objective,
+            rollout={"mask_truncated": True},
+            micro_batch_tokens=budget,
+        )
         blur(one)
         before = weights(one)
         logged.append(one.updating.update(ragged(), step=1))
@@ -138,13 +143,19 @@ def experience(one: PolicyGradientLearner) -> Experience:
     ("changes", "word"),
     [
         ({"algorithm": "kl_cov"}, "acts on the probability ratio"),
-        ({"algorithm": "dapo"}, "acts on the probability ratio"),
-        ({"algorithm": "dapo", "objective": {"mini_batches": 2}}, None),
+        ({"algorithm": "dapo"}, None),
+        ({"algorithm": "dapo", "objective": {"mini_batches": 1}}, "acts on the probability ratio"),
+        ({"objective": {"off_policy_threshold": 0.5}}, "compares the policy with the one that"),
+        ({"objective": {"off_policy_threshold": 0.5, "epochs": 2}}, None),
         ({"algorithm": "gspo", "rollout": {"max_staleness": 1}}, None),
         ({"algorithm": "grpo", "objective": {"epochs": 2}}, None),
         ({"algorithm": "remax"}, None),
         ({"algorithm": "remax", "objective": {"epochs": 2}}, "has no probability ratio"),
         ({"algorithm": "opo", "replay": {}}, "has no probability ratio"),
+        (
+            {"objective": {"kl_coefficient": 0.1}, "reference": {"update": "sync", "every": 3}},
+            "the reference never changes",
+        ),
         ({"dtype": "float16"}, "gradients are not scaled"),
         ({"dtype": "bfloat16"}, None),
     ],

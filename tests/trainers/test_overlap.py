@@ -36,6 +36,7 @@ TINY: dict[str, Any] = {
     "environment": {"name": "arithmetic", "digits": 1, "size": 40},
     "verifier": {"name": "regex", "pattern": ".*[0-4].{1,7}"},
     "sampling": {"max_new_tokens": 8},
+    "objective": {"mini_batches": 1},
     "optimizer": {"lr": 1e-2},
     "evaluation": None,
     "steps": 6,
@@ -248,7 +249,7 @@ def wait_until(done: Any, seconds: float) -> None:
 
 def test_the_rollouts_of_a_run_have_seeds_of_their_own(tmp_path: Path) -> None:
     """Also where groups are refilled in several rounds: equal seeds would be equal samples."""
-    rlvr.train(write(tmp_path / "run", staleness=1, objective={"epochs": 2}))
+    rlvr.train(write(tmp_path / "run", staleness=1, objective={"epochs": 2, "mini_batches": 1}))
     seeds, rounds = [], 0.0
     for step in range(1, 7):
         path = tmp_path / "run" / "rollouts" / f"step_{step:06d}.parquet"

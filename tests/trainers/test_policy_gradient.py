@@ -10,47 +10,18 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from learners import blur, ragged, weights
+from learners import TINY, blur, learner, ragged, weights
 
 import rlvr
+from rlvr.config import merge
 from rlvr.objectives.advantages import estimate_advantages
-from rlvr.policy import make_policy
-from rlvr.registry import environments
 from rlvr.rollout_table import read_rollouts
-from rlvr.samplers.hf import HFSampler
 from rlvr.tracking import read_jsonl
-from rlvr.trainers.config import PolicyGradientConfig, parse_config
 from rlvr.trainers.experience import pack
-from rlvr.trainers.policy_gradient import PolicyGradientLearner
 
 ROOT = Path(__file__).parents[2]
-TINY: dict[str, Any] = {
-    "algorithm": "dapo",
-    "policy": "new",
-    "new_policy": {"hidden_size": 16, "layers": 1, "heads": 2, "alphabet": "0123456789+=A: \n"},
-    "environment": {"name": "arithmetic", "digits": 1, "size": 200},
-    "sampling": {"max_new_tokens": 8},
-    "rollout": {"tasks_per_step": 4, "group_size": 4, "workers": 1, "save_every": 1},
-    "evaluation": None,
-    "steps": 2,
-}
-
-
-def learner(tmp_path: Path, **changes: Any) -> PolicyGradientLearner:
-    """A learner on a tiny new policy."""
-    mapping = {**TINY, "output": str(tmp_path), **changes}
-    config = parse_config(mapping, "test")
-    assert isinstance(config, PolicyGradientConfig)
-    policy = make_policy(**config.new_policy.model_dump(), seed=config.seed)
-    return PolicyGradientLearner(
-        config,
-        policy=policy,
-        reference=None,
-        environment=environments.create("arithmetic", config.environment.options),
-        held_out=None,
-        sampler=HFSampler(policy=policy),
-        folder=tmp_path,
-    )
+OWN_VERIFIER: dict[str, Any] = {"verifier": None, "sampling": {"max_new_tokens": 8}}
+"""An untrained policy solves nothing by the environment's own verifier."""
 
 
 @pytest.mark.parametrize("algorithm", ["dapo", "grpo", "dr_grpo", "rloo"])
@@ -62,7 +33,13 @@ def test_an_update_is_the_same_for_every_split_into_micro_batches(
     # A large eps makes Adam's step smooth in the gradient; the step is far above the tolerance.
     optimizer = {"lr": 1e-2, "eps": 1e-2}
     for budget in (1, 12, 25, 10_000):
-        one = learner(tmp_path, algorithm=algorithm, micro_batch_tokens=budget, optimizer=optimizer)
+        one = learner(
+            tmp_path,
+            algorithm=algorithm,
+            objective={"mini_batches": 1},
+            micro_batch_tokens=budget,
+            optimizer=optimizer,
+        )
         before = weights(one)
         metrics = one.updating.update(ragged(), step=1)
         after.append(weights(one))
@@ -83,24 +60,26 @@ def test_on_policy_ratios_are_one_and_then_they_move(tmp_path: Path) -> None:
 def test_an_entropy_bonus_alone_makes_the_policy_less_sure(tmp_path: Path) -> None:
     batch = ragged()
     batch = dataclasses.replace(batch, advantages=torch.zeros_like(batch.advantages))
-    changes = {"objective": {"entropy_coefficient": 0.5}, "optimizer": {"lr": 1e-2}}
+    objective = {"entropy_coefficient": 0.5, "aggregation": "token-mean"}
+    changes = {"objective": objective, "optimizer": {"lr": 1e-2}}
     one = learner(tmp_path, **changes)
     blur(one)
     rows = [one.updating.update(batch, step=1) for _ in range(5)]
     entropies = [row["entropy"] for row in rows]
     assert entropies == sorted(entropies) and entropies[-1] > entropies[0] + 0.1
-    # DAPO's aggregation is the token mean, so the loss is the bonus itself.
+    # The aggregation is the entropy's own, so that the loss is the bonus itself.
     assert rows[0]["loss"] == pytest.approx(-0.5 * entropies[0], rel=1e-5)
 
 
 def test_the_sampler_and_the_trainer_agree_on_logprobs(tmp_path: Path) -> None:
-    metrics = learner(tmp_path, rollout={**TINY["rollout"], "dynamic_sampling": False}).step(1)
+    metrics = learner(tmp_path).step(1)
     assert metrics["sampler_gap/mean"] < 1e-5
 
 
 def test_dynamic_sampling_stops_at_its_bound_and_says_so(tmp_path: Path) -> None:
     """An untrained policy solves nothing: no group is informative, and nothing is learned."""
-    one = learner(tmp_path, rollout={**TINY["rollout"], "max_rounds": 3})
+    rollout = {"dynamic_sampling": True, "max_rounds": 3}
+    one = learner(tmp_path, **OWN_VERIFIER, rollout=rollout)
     before = [p.detach().clone() for p in one.policy.model.parameters()]
     metrics = one.step(1)
     assert metrics["sampling/rounds"] == 3
@@ -111,7 +90,7 @@ def test_dynamic_sampling_stops_at_its_bound_and_says_so(tmp_path: Path) -> None
 
 
 def test_a_step_keeps_every_rollout_with_its_verdict(tmp_path: Path) -> None:
-    one = learner(tmp_path, rollout={**TINY["rollout"], "dynamic_sampling": False})
+    one = learner(tmp_path, rollout={"save_every": 1})
     one.step(1)
     rollouts = read_rollouts(tmp_path / "rollouts" / "step_000001.parquet")
     assert len(rollouts) == 16
@@ -128,7 +107,7 @@ def test_a_verifier_that_fails_trains_nothing_and_is_counted(tmp_path: Path) -> 
         "def broken(completion: str) -> float:\n"
         "    raise OSError('the judge is out')\n"
     )
-    rollout = {**TINY["rollout"], "dynamic_sampling": False, "max_rounds": 2}
+    rollout = {"max_rounds": 2}
     metrics = learner(tmp_path, verifier=f"{file}:broken", rollout=rollout).step(1)
     assert metrics["verifier_errors"] == metrics["sampling/rollouts"] == 32
     assert metrics["sampling/groups"] == 0
@@ -147,7 +126,6 @@ def test_gdpo_weighs_the_parts_of_a_reward_as_configured(tmp_path: Path) -> None
     one = learner(
         tmp_path,
         verifier=f"{file}:parts",
-        rollout={**TINY["rollout"], "dynamic_sampling": False},
         reward={"weights": weights},
         objective={"advantage": "gdpo"},
     )
@@ -162,8 +140,8 @@ def test_gdpo_weighs_the_parts_of_a_reward_as_configured(tmp_path: Path) -> None
 
 
 def test_overlong_completions_are_punished_softly_and_masked(tmp_path: Path) -> None:
-    rollout = {**TINY["rollout"], "dynamic_sampling": False, "overlong_buffer": 4}
-    one = learner(tmp_path, rollout=rollout)
+    rollout = {"mask_truncated": True, "overlong_buffer": 4}
+    one = learner(tmp_path, **OWN_VERIFIER, rollout=rollout)
     collected = one.source.collect(1, policy_version=0)
     compared = one.updating.compare(pack(collected.groups, one.config))
     batch, metrics = compared.batch, compared.metrics
@@ -182,7 +160,7 @@ def test_rlvr_train_runs_from_a_file_and_leaves_the_promised_files(
 ) -> None:
     output = tmp_path / "run"
     evaluation = {"every": 1, "tasks": 4, "samples": 2, "k": [1, 2]}
-    config = {**TINY, "output": str(output), "evaluation": evaluation}
+    config = merge(TINY, {"output": str(output), "evaluation": evaluation})
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(config))
     assert rlvr.train(file, ["algorithm=grpo"]) == output

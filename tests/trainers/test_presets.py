@@ -11,7 +11,7 @@ import torch
 from learners import learner
 
 from rlvr.config import merge
-from rlvr.trainers.config import PRESETS, parse_config
+from rlvr.trainers.config import PRESETS, PolicyGradientConfig, parse_config
 from rlvr.trainers.keys import keys_of
 
 NEEDED: dict[str, dict[str, Any]] = {
@@ -46,6 +46,34 @@ def test_a_preset_runs_two_steps(tmp_path: Path, algorithm: str, with_reference:
         assert metrics["kl/reference"] != 0
 
 
+def run_of(algorithm: str, **changes: Any) -> PolicyGradientConfig:
+    file = {
+        "algorithm": algorithm,
+        "policy": "new",
+        "output": "run",
+        "steps": 1,
+        "environment": "arithmetic",
+    }
+    config = parse_config({**file, **changes}, "test")
+    assert isinstance(config, PolicyGradientConfig)
+    return config
+
+
+def test_dapo_is_the_recipe_of_its_authors() -> None:
+    config = run_of("dapo", sampling={"max_new_tokens": 20_480})
+    settings, rollout = config.objective, config.rollout
+    assert (settings.loss.name, settings.clip_low, settings.clip_high) == ("clip", None, 0.28)
+    assert settings.aggregation == "token-mean"
+    assert settings.kl_coefficient == settings.entropy_coefficient == 0
+    assert rollout.group_size == settings.mini_batches == 16
+    assert rollout.dynamic_sampling and rollout.max_rounds == 10
+    assert config.overlong_tokens == 4096 and rollout.overlong_penalty == 1
+    assert not rollout.mask_truncated
+    assert run_of("dapo").overlong_tokens == 51, "a fifth of 256"
+    assert run_of("dapo", rollout={"overlong_buffer": 7}).overlong_tokens == 7
+    assert run_of("grpo").overlong_tokens == 0
+
+
 @pytest.mark.parametrize("algorithm", sorted(PRESETS))
 def test_a_preset_shows_its_keys_and_takes_a_file(algorithm: str) -> None:
     keys = {key.name: key for key in keys_of(algorithm)}
@@ -56,11 +84,4 @@ def test_a_preset_shows_its_keys_and_takes_a_file(algorithm: str) -> None:
     assert keys["critic.optimizer.lr"].default == "1e-05"
     loss = PRESETS[algorithm].get("objective", {}).get("loss")
     assert loss is None or loss in keys["objective.loss"].default
-    file = {
-        "algorithm": algorithm,
-        "policy": "new",
-        "output": "run",
-        "steps": 1,
-        "environment": "arithmetic",
-    }
-    assert parse_config(file, "test").algorithm == algorithm
+    assert run_of(algorithm).algorithm == algorithm

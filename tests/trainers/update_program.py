@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from rlvr.batch import Batch, Example
+from rlvr.config import merge
 from rlvr.distributed import World, join
 from rlvr.sharding import shard, whole
 from rlvr.trainers.components import adapt, initial_policy, sharded_critic
@@ -100,9 +101,9 @@ def run(case: str, world: World) -> dict[str, torch.Tensor]:
         "steps": 2,
         "sampling": {"max_new_tokens": 32},
         "optimizer": {"lr": 1e-3, "max_grad_norm": 0.05},
-        **CASES[case],
+        "objective": {"mini_batches": 1},
     }
-    config = parse_config(mapping, "test")
+    config = parse_config(merge(mapping, CASES[case]), "test")
     assert isinstance(config, PolicyGradientConfig)
     policy, reference = initial_policy(config, world=world), None
     adapt(policy, config)
