@@ -279,6 +279,7 @@ objectives: Registry[Any] = Registry(
         "policy/cispo": "rlvr.objectives.policy_soft:cispo",
         "policy/clip": "rlvr.objectives.policy:clip",
         "policy/clip-cov": "rlvr.objectives.policy_covariance:clip_cov",
+        "policy/dro": "rlvr.objectives.policy_plain:dro",
         "policy/dppo-kl": "rlvr.objectives.policy_mask:dppo_kl",
         "policy/dppo-tv": "rlvr.objectives.policy_mask:dppo_tv",
         "policy/gmpo": "rlvr.objectives.policy_sequence:gmpo",

@@ -112,7 +112,7 @@ def group(
 def leave_one_out(groups: RewardGroups, *, single: Single = "zero") -> Tensor:
     """RLOO: the reward minus the mean reward of the others of its group.
 
-    Kool et al. 2019; Ahmadian et al. 2024, arXiv:2402.14740, section 2. It equals
+    Kool et al. 2019; Ahmadian et al. 2024, arXiv:2402.14740. It equals
     `n / (n - 1) * (r - mean)`, which is how it is computed.
 
     Args:

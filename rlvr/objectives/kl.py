@@ -29,8 +29,10 @@ import math
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
+from rlvr.objectives.aggregation import sequence_sums
 from rlvr.objectives.checks import require_aligned
 from rlvr.objectives.policy import DEFAULT_BOUNDS, LogRatioBounds, bound_log_ratio
 from rlvr.registry import check_options, objectives
@@ -47,6 +49,8 @@ def kl_estimate(
     kind: KLKind | str,
     *,
     old_logprobs: Tensor | None = None,
+    sequence_ids: Tensor | None = None,
+    ratio_bounds: LogRatioBounds = DEFAULT_BOUNDS,
     **options: Any,
 ) -> Tensor:
     """The per-token estimate of KL(policy || reference) that is registered as `kl/<kind>`.
@@ -59,6 +63,10 @@ def kl_estimate(
             by the ratio `pi / pi_old`, through which gradients flow too: with k3, value and
             gradient of KL(policy || reference) are then both unbiased (DeepSeek-V3.2,
             arXiv:2512.02556; TRL's `use_bias_correction_kl`).
+        sequence_ids: `[N]` int64 from 0, with `old_logprobs`: multiply by the geometric mean of the
+            ratios over a sequence in place of each token's own (TRL's with a sequence-level ratio;
+            not unbiased).
+        ratio_bounds: of that log-ratio. TRL's is `(-inf, inf)`.
         options: the estimator's own, such as k3's `value_bound`.
 
     Returns:
@@ -77,7 +85,12 @@ def kl_estimate(
     if old_logprobs is None:
         return estimate
     require_aligned(logprobs=logprobs, old_logprobs=old_logprobs)
-    return estimate * bound_log_ratio(logprobs - old_logprobs.detach(), DEFAULT_BOUNDS).exp()
+    log_ratio = logprobs - old_logprobs.detach()
+    if sequence_ids is not None:
+        sequences = int(sequence_ids.max()) + 1 if len(sequence_ids) else 0
+        lengths = torch.bincount(sequence_ids, minlength=sequences).clamp(min=1)
+        log_ratio = (sequence_sums(log_ratio, sequence_ids, sequences) / lengths)[sequence_ids]
+    return estimate * bound_log_ratio(log_ratio, ratio_bounds).exp()
 
 
 def k1(logprobs: Tensor, ref_logprobs: Tensor) -> Tensor:

@@ -7,6 +7,8 @@ mean over sequences that the papers minimise. Advantages are meant to be constan
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,8 @@ from rlvr.objectives.policy import (
     ratio_sums,
     sum_over_tokens,
 )
+
+RatioLevel = Literal["token", "sequence"]
 
 
 def gspo(
@@ -127,7 +131,7 @@ def gmpo(
     bounded = bound_log_ratio(mean, log_ratio_bounds)
     loss = -_over_sequences(tokens, advantages, normalise=True) * bounded.exp()
     with torch.no_grad():
-        sums = _sequence_ratio_sums(tokens, mean, bounded) | {
+        sums = level_ratio_sums(tokens, mean, bounded) | {
             "clipped_low": sum_over_tokens(down & (difference < -clip_low)),
             "clipped_high": sum_over_tokens(up & (difference > clip_high)),
         }
@@ -150,7 +154,7 @@ def _clipped(
         clip_high=clip_high,
         dual_clip=dual_clip,
     )
-    return loss, clipped | _sequence_ratio_sums(tokens, log_ratio, bounded)
+    return loss, clipped | level_ratio_sums(tokens, log_ratio, bounded)
 
 
 def _mean_log_ratio(tokens: PolicyTokens) -> Tensor:
@@ -170,9 +174,22 @@ def _over_sequences(tokens: PolicyTokens, values: Tensor, *, normalise: bool) ->
     return reduced[ids]
 
 
+def level_log_ratio(tokens: PolicyTokens, level: RatioLevel) -> Tensor:
+    """`[N]`: each token's log-ratio, or the mean over its sequence.
+
+    Raises:
+        ValueError: `level` is unknown.
+    """
+    if level == "token":
+        return tokens.logprobs - tokens.old_logprobs
+    if level != "sequence":
+        raise ValueError(f"level is {level!r}: expected 'token' or 'sequence'")
+    return _mean_log_ratio(tokens)
+
+
 @torch.no_grad()
-def _sequence_ratio_sums(tokens: PolicyTokens, log_ratio: Tensor, bounded: Tensor) -> Sums:
-    """The sequence ratio at each token; the divergence is a token's own, as for other losses."""
+def level_ratio_sums(tokens: PolicyTokens, log_ratio: Tensor, bounded: Tensor) -> Sums:
+    """A sequence's ratio at each token; the divergence is a token's own, as for other losses."""
     difference = tokens.logprobs - tokens.old_logprobs
     own = ratio_sums(difference, bound_log_ratio(difference, DEFAULT_BOUNDS))
     return ratio_sums(log_ratio, bounded) | {"approx_kl": own["approx_kl"]}

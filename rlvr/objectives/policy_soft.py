@@ -17,6 +17,7 @@ from rlvr.objectives.policy import (
     ratio_sums,
     sum_over_tokens,
 )
+from rlvr.objectives.policy_sequence import RatioLevel, level_log_ratio, level_ratio_sums
 
 CISPO_CAP = 5.0
 # VESPO's sequence log-ratio is kept in this range (log 1e-8 and 20), its tokens' in +-20.
@@ -30,6 +31,7 @@ def cispo(
     clip_low: float = 1.0,
     clip_high: float | None = None,
     cap: float | None = None,
+    level: RatioLevel = "token",
     log_ratio_bounds: LogRatioBounds = DEFAULT_BOUNDS,
 ) -> tuple[Tensor, Sums]:
     """CISPO: `-sg[clip(r)] A log pi`, so that no token's gradient is ever cut.
@@ -44,10 +46,12 @@ def cispo(
             only way) is no bound.
         clip_high: at least 0; or None.
         cap: at least 1; or None.
+        level: whose ratio it is, a `"token"`'s, or the geometric mean over its `"sequence"`, which
+            all its tokens share (TRL's `importance_sampling_level`).
         log_ratio_bounds: of the log-ratio. verl's is `(-20, 20)`.
 
     Raises:
-        ValueError: a bound is out of range, or both upper bounds are given.
+        ValueError: a bound is out of range, both upper bounds are given, or `level` is unknown.
     """
     if clip_high is not None and cap is not None:
         raise ValueError(
@@ -59,11 +63,11 @@ def cispo(
             f"CISPO's weight is bounded to [{1 - clip_low}, {upper}]: expected 0 <= clip_low <= 1 "
             "and an upper bound of at least 1"
         )
-    difference = (tokens.logprobs - tokens.old_logprobs).detach()
+    difference = level_log_ratio(tokens, level).detach()
     log_ratio = bound_log_ratio(difference, log_ratio_bounds)
     ratio = log_ratio.exp()
     loss = -ratio.clamp(1.0 - clip_low, upper) * tokens.advantages * tokens.logprobs
-    return loss, ratio_sums(difference, log_ratio) | {
+    return loss, level_ratio_sums(tokens, difference, log_ratio) | {
         "clipped_low": sum_over_tokens(ratio < 1.0 - clip_low),
         "clipped_high": sum_over_tokens(ratio > upper),
     }
@@ -74,6 +78,7 @@ def sapo(
     *,
     temperature_positive: float = 1.0,
     temperature_negative: float = 1.05,
+    level: RatioLevel = "token",
     log_ratio_bounds: LogRatioBounds = DEFAULT_BOUNDS,
 ) -> tuple[Tensor, Sums]:
     """SAPO: the ratio through a soft gate, `-(4 / tau) sigmoid(tau (r - 1)) A`.
@@ -86,21 +91,22 @@ def sapo(
         tokens: the micro-batch.
         temperature_positive: `tau` of tokens with A > 0.
         temperature_negative: `tau` of the others.
+        level: as for `cispo`; the gradient of a sequence's ratio flows through the mean.
         log_ratio_bounds: of the log-ratio. verl's is `(-20, 20)`, TRL's `(-inf, inf)`.
 
     Raises:
-        ValueError: a temperature is not positive.
+        ValueError: a temperature is not positive, or `level` is unknown.
     """
     if not (temperature_positive > 0.0 and temperature_negative > 0.0):
         raise ValueError(
             f"temperature_positive is {temperature_positive}, temperature_negative "
             f"{temperature_negative}: expected above 0"
         )
-    difference = tokens.logprobs - tokens.old_logprobs
+    difference = level_log_ratio(tokens, level)
     log_ratio = bound_log_ratio(difference, log_ratio_bounds)
     tau = _by_sign(tokens, tokens.advantages > 0, temperature_positive, temperature_negative)
     gate = torch.sigmoid(tau * (log_ratio.exp() - 1.0)) * (4.0 / tau)
-    return -gate * tokens.advantages, ratio_sums(difference, log_ratio)
+    return -gate * tokens.advantages, level_ratio_sums(tokens, difference, log_ratio)
 
 
 def vespo(

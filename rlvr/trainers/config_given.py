@@ -85,6 +85,9 @@ class PreferenceObjectiveConfig(Section):
     """A registered `dpo/<kind>`."""
     beta: PositiveFloat = 0.1
     """Strength of the pull to the reference, per nat."""
+    per_token: bool = False
+    """Take means of the log-probabilities over a completion's tokens in place of sums: `ipo` as its
+    authors and TRL have it, with a target that does not grow with the length."""
     label_smoothing: float = Field(0.0, ge=0.0, lt=0.5)
     """The share of pairs taken to be labelled the wrong way round."""
 

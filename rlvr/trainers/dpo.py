@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,19 +77,29 @@ def check_objective(settings: PreferenceObjectiveConfig) -> None:
     """
     one = torch.zeros(1)
     try:
-        dpo_loss(one, one, one, one, **settings.model_dump())
+        dpo_loss(one, one, one, one, **options_of(settings))
     except ValueError as error:
         raise ConfigError(f"objective: {error}") from error
+
+
+def options_of(settings: PreferenceObjectiveConfig) -> dict[str, Any]:
+    """What the loss takes of the settings."""
+    return settings.model_dump(exclude={"per_token"})
 
 
 def make_judge(model: PreTrainedModel, settings: PreferenceObjectiveConfig) -> Judge:
     """The judge that compares a policy with the reference that the pairs carry."""
 
     def judge(pairs: Sequence[EncodedPair]) -> Judged:
-        logps = completion_logps(model, [p.chosen for p in pairs] + [p.rejected for p in pairs])
-        chosen, rejected = logps[: len(pairs)], logps[len(pairs) :]
-        reference = torch.tensor([p.reference for p in pairs], device=logps.device).to(logps.dtype)
-        loss = dpo_loss(chosen, rejected, reference[:, 0], reference[:, 1], **settings.model_dump())
+        examples = [p.chosen for p in pairs] + [p.rejected for p in pairs]
+        logps = completion_logps(model, examples)
+        chosen, rejected = logps.view(2, len(pairs))
+        reference = torch.tensor([p.reference for p in pairs]).T.to(logps)
+        own = torch.stack([chosen, rejected])
+        if settings.per_token:
+            lengths = torch.tensor([len(e.completion_ids) for e in examples]).view(2, -1).to(logps)
+            own, reference = own / lengths, reference / lengths
+        loss = dpo_loss(*own, *reference, **options_of(settings))
         return Judged(loss, {"chosen_logp": chosen.detach(), "rejected_logp": rejected.detach()})
 
     return judge

@@ -237,7 +237,16 @@ def trl_cases() -> list[Any]:
         cases.append(one("mild", "gspo", {"clip_low": 0.1, "clip_high": 0.15}, loss_type=kind,
                          epsilon_low=0.1, epsilon_high=0.15,
                          importance_sampling_level="sequence"))  # fmt: skip
+    for name in ("mild", "empty row"):
+        for kind, ours in (
+            ("cispo", {"cap": 1.05}),
+            ("sapo", {"temperature_positive": 2.0, "temperature_negative": 3.0}),
+        ):
+            cases.append(one(name, kind, ours | {"level": "sequence"}, loss_type=kind,
+                             epsilon_high=1.05, sapo_temperature_pos=2.0, sapo_temperature_neg=3.0,
+                             importance_sampling_level="sequence"))  # fmt: skip
     for name in ("empty row", "leaps"):
+        cases.append(one(name, "clip", wide | free, loss_type="luspo", **eps))
         cases.append(one(name, "gspo", wide | free, loss_type="luspo",
                          importance_sampling_level="sequence", **eps))  # fmt: skip
         cases.append(one(name, "gspo", wide | free | {"dual_clip": 1.5}, delta=1.5,
@@ -250,13 +259,17 @@ def trl_cases() -> list[Any]:
     cases.append(one("mild", "sapo", {"temperature_positive": 2.0, "temperature_negative": 3.0},
                      loss_type="sapo", sapo_temperature_pos=2.0,
                      sapo_temperature_neg=3.0))  # fmt: skip
-    for name in ("mild", "leaps"):
-        for ratio in (False, True):
-            kl = {"kind": "k3", "coefficient": 0.1, "ratio": ratio, "options": free}
+    for name in ("mild", "empty row", "leaps"):
+        for ratio in (None, "token", "sequence"):
             if name == "leaps" and ratio:
-                continue  # the ratio on KL is bounded here, and e^46 there
-            cases.append(one(name, "clip", wide | free, beta=0.1, use_bias_correction_kl=ratio,
-                             extra={"kl": kl}, **eps))  # fmt: skip
+                continue  # terms of 1e16 cancel to less than they are rounded by
+            kl = {"kind": "k3", "coefficient": 0.1, "ratio": ratio,
+                  "options": free | ({"ratio_bounds": INFINITE} if ratio else {})}  # fmt: skip
+            level = "sequence" if ratio == "sequence" else "token"
+            cases.append(one(name, "gspo" if ratio == "sequence" else "clip", wide | free,
+                             beta=0.1, use_bias_correction_kl=bool(ratio),
+                             importance_sampling_level=level, extra={"kl": kl},
+                             **eps))  # fmt: skip
     for name in ("mild", "empty row"):
         cases.append(one(name, "clip", wide, loss_type="dapo", top_entropy_quantile=0.3, beta=0.1,
                          extra={"top_entropy": 0.3, "kl": {"kind": "k3", "coefficient": 0.1}},
@@ -294,11 +307,11 @@ def verl_policy(function: str, how: str, weighted: bool = False, **options: Any)
 
         def __init__(self) -> None:
             values = {"clip_ratio": 0.2, "clip_ratio_low": 0.2, "clip_ratio_high": 0.2} | {
-                key: value for key, value in options.items() if key not in COVARIANCE
+                key: value for key, value in options.items() if key not in POLICY_LOSS
             }
             info = {"loss_scale_factor": MAX_LENGTH} if how.endswith("norm") else {}
-            coefficients = dict.fromkeys(COVARIANCE) | {
-                key: value for key, value in options.items() if key in COVARIANCE
+            coefficients = dict.fromkeys(POLICY_LOSS) | {
+                key: value for key, value in options.items() if key in POLICY_LOSS
             }
             values |= {"global_batch_info": info, "policy_loss": SimpleNamespace(**coefficients)}
             for key, value in values.items():
@@ -326,7 +339,14 @@ def verl_policy(function: str, how: str, weighted: bool = False, **options: Any)
     return theirs
 
 
-COVARIANCE = ("clip_cov_ratio", "clip_cov_lb", "clip_cov_ub", "kl_cov_ratio", "ppo_kl_coef")
+POLICY_LOSS = (
+    "dro_beta",
+    "clip_cov_ratio",
+    "clip_cov_lb",
+    "clip_cov_ub",
+    "kl_cov_ratio",
+    "ppo_kl_coef",
+)
 
 
 def rollout_weights(gap: torch.Tensor, mask: torch.Tensor, level: str, threshold: Any) -> Any:
@@ -374,6 +394,7 @@ def verl_cases() -> list[Any]:
                 extra={"selection": {"share": 1.0, "low": 0.05, "high": 1.0, **ranges}}),
             one(name, prefix + "kl_cov", flat, "kl-cov", free | {"kl_coefficient": 0.7},
                 kl_cov_ratio=0.2, ppo_kl_coef=0.7, extra={"selection": {"share": 0.2}}),
+            one(name, prefix + "dro", flat, "dro", {"beta": 0.3}, dro_beta=0.3),
         ]  # fmt: skip
     for how in ("seq-mean-token-sum", "seq-mean-token-sum-norm"):
         cases.append(one("empty row", "compute_policy_loss_gpg", how, "reinforce", {}))

@@ -72,6 +72,7 @@ def our_loss(case, batch):
         per_token = per_token + kl["coefficient"] * kl_estimate(
             tokens.logprobs, of(batch, "ref"), kl["kind"], **kl.get("options", {}),
             old_logprobs=tokens.old_logprobs if kl.get("ratio") else None,
+            sequence_ids=ids if kl.get("ratio") == "sequence" else None,
         )  # fmt: skip
     rows = mask.sum(1)
     loss = aggregate(

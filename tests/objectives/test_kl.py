@@ -210,3 +210,18 @@ def test_an_adaptive_coefficient_that_cannot_be_is_refused():
         adapted_kl_coefficient(0.2, math.nan, **step)
     with pytest.raises(ValueError, match="samples < 5"):
         adapted_kl_coefficient(0.2, 6.0, target=6.0, horizon=100.0, samples=500)
+
+
+def test_the_ratio_on_the_estimate_is_of_a_token_or_of_its_sequence_and_bounded_by_choice():
+    """TRL bounds it nowhere, and takes the sequence's where its policy loss does."""
+    old = torch.tensor([-1.0, -2.0, -3.0, -31.0], dtype=torch.float64)
+    new = torch.tensor([-0.5, -1.0, -1.0, -1.0], dtype=torch.float64)
+    ref, ids = new - 0.1, torch.tensor([0, 0, 0, 1])
+    plain = kl_estimate(new, ref, "k1")
+    of_tokens = kl_estimate(new, ref, "k1", old_logprobs=old) / plain
+    expected = [math.exp(0.5), math.exp(1.0), math.exp(2.0), math.exp(20.0)]
+    assert of_tokens.tolist() == pytest.approx(expected)
+    free = kl_estimate(new, ref, "k1", old_logprobs=old, ratio_bounds=(-math.inf, math.inf))
+    assert (free / plain)[3].item() == pytest.approx(math.exp(30.0))
+    found = kl_estimate(new, ref, "k1", old_logprobs=old, sequence_ids=ids) / plain
+    assert found.tolist() == pytest.approx([math.exp(3.5 / 3)] * 3 + [math.exp(20.0)])

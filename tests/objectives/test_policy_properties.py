@@ -13,7 +13,7 @@ SETTINGS = {"max_examples": 15, "deadline": None}
 SEQUENCE_LEVEL = ["gspo", "gspo-token", "rloo", "gmpo", "vespo"]
 SELECTING = ["clip-cov", "kl-cov"]
 ALL = [
-    *("clip", "cispo", "sapo", "dppo-tv", "dppo-kl", "reinforce", "importance"),
+    *("clip", "cispo", "sapo", "dppo-tv", "dppo-kl", "reinforce", "importance", "dro"),
     *SEQUENCE_LEVEL,
     *SELECTING,
 ]
@@ -47,6 +47,7 @@ def replaced(tokens, **changes):
 
 def loss_and_gradient(name, tokens, how="token-mean", totals=None, **options):
     leaf = tokens.logprobs.detach().clone().requires_grad_()
+    options = ({"beta": 0.3} if name == "dro" else {}) | options
     per_token, sums = policy_loss(name, replaced(tokens, logprobs=leaf), **options)
     totals = totals or Totals(tokens=len(leaf), sequences=tokens.sequences)
     loss = aggregate(per_token, tokens.sequence_ids, how=how, totals=totals, normaliser=10.0)

@@ -582,10 +582,13 @@ def policies() -> list[Case]:
 
     def case(name: str, how: str, says: str, truth: Any) -> Case:
         label = f"{name}, {how}"
-        loss = raw(policy=name, how=how)
+        loss = raw(policy=name, how=how, **({"beta": 0.3} if name == "dro" else {}))
         return Case("Policy losses, on-policy", label, says, TREE, 1, loss, truth)
 
-    by_token = ("reinforce", "importance", "clip", "cispo", "sapo", "vespo", "dppo-tv", "dppo-kl")
+    by_token = (
+        *("reinforce", "importance", "clip", "cispo", "sapo", "vespo", "dppo-tv", "dppo-kl"),
+        "dro",
+    )
     mean, total = "seq-mean-token-mean", "seq-mean-token-sum"
     return [
         *(case(name, total, "grad J", policy_gradient) for name in by_token),

@@ -79,6 +79,23 @@ def test_the_loss_is_the_formulas() -> None:
         assert judged.loss.chosen_rewards[index].item() == pytest.approx(beta * ratios[0], abs=1e-4)
 
 
+def test_log_probabilities_may_be_means_over_tokens() -> None:
+    """IPO as TRL has it: OpenRLHF, and the formula as printed, take sums."""
+    model = policy()
+    made = with_reference(policy(1).model, encoded(model, 6), 10_000)
+    lengths = [[len(e.completion_ids) for e in (p.chosen, p.rejected)] for p in made]
+    assert len({tuple(pair) for pair in lengths}) > 1
+    settings = PreferenceObjectiveConfig(kind="ipo", beta=0.2)
+    sums = make_judge(model.model, settings)(made)
+    means = make_judge(model.model, settings.model_copy(update={"per_token": True}))(made)
+    assert torch.equal(sums.metrics["chosen_logp"], means.metrics["chosen_logp"])
+    for i, (chosen, rejected) in enumerate(lengths):
+        rewards = sums.loss.chosen_rewards[i] / chosen, sums.loss.rejected_rewards[i] / rejected
+        assert means.loss.chosen_rewards[i].item() == pytest.approx(rewards[0].item(), abs=1e-6)
+        expected = ((rewards[0] - rewards[1]) / 0.2 - 2.5) ** 2
+        assert means.loss.losses[i].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
 def test_a_step_does_not_depend_on_the_micro_batches(tmp_path: Path) -> None:
     found = []
     for budget in (10_000, 70, 1):
