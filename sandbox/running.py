@@ -43,6 +43,7 @@ def run_on(
         streams.open("stdin", "stdout", "stderr", "source")
         if compiled is not None:
             streams.open("compiled")
+            streams.never_wait_for("compiled")
         slot.begin(role, limits, streams.theirs())
         streams.close_theirs()
         exchange = _Exchange(streams, {"stdin": stdin, "source": values.frame(source)}, limits)
@@ -112,6 +113,10 @@ class _Pipes:
             # The program is another user: without this it could not open /dev/stdin.
             os.fchmod(self._theirs[name], 0o666)
 
+    def never_wait_for(self, name: str) -> None:
+        """What does not fit the pipe is lost: a user who has many gets small ones."""
+        os.set_blocking(self._theirs[name], False)
+
     def theirs(self) -> list[int]:
         return list(self._theirs.values())
 
@@ -156,7 +161,7 @@ class _Exchange:
         names = {}
         for name, fd in self._pipes.ours.items():
             if name == "compiled":
-                continue  # it fits its pipe
+                continue  # it fits its pipe, or is not needed
             poll.register(fd, select.POLLOUT if name in self._left else select.POLLIN)
             names[fd] = name
         while True:

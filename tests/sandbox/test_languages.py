@@ -186,3 +186,33 @@ def test_programs_are_built_and_run_by_an_ordinary_user_too(sandbox, ordinary_us
         timeout=120,
     )
     assert done.stdout.splitlines() == [f"{name} hello" for name in names], done.stderr
+
+
+INCLUDES = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from rlvr.sandbox import BuildFailed, Limits, LocalSandbox
+with LocalSandbox(slots=1) as sandbox:
+    for number in range(12):
+        source = f'#include "/proc/1/fd/{number}"\\nint main() {{ return 0; }}'
+        try:
+            sandbox.build(source, "c", Limits(wall_seconds=1))
+        except BuildFailed:
+            pass
+        print(number)
+"""
+
+
+@pytest.mark.slow
+def test_no_include_turns_a_build_into_a_failure_of_ours(sandbox, ordinary_user) -> None:
+    """Where zygote and programs are one user, a compiler could read what its guard had written."""
+    need(sandbox, "c")
+    folder, prefix = ordinary_user
+    done = subprocess.run(
+        [*prefix, "/usr/bin/python3", "-c", INCLUDES, str(folder)],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        timeout=120,
+    )
+    assert done.stdout.split() == [str(number) for number in range(12)], done.stderr[-500:]

@@ -399,6 +399,47 @@ def test_an_ordinary_user_has_the_whole_isolation(ordinary_user, cases) -> None:
     assert "'user'" in done.stdout
 
 
+MANY_PIPES = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import fcntl, os
+from rlvr.errors import SandboxError
+from rlvr.sandbox import Limits, LocalSandbox
+held = []
+for _ in range(150):
+    held.append(os.pipe())
+    try:
+        fcntl.fcntl(held[-1][1], fcntl.F_SETPIPE_SZ, 1 << 20)
+    except OSError:
+        pass
+print("pipes of", fcntl.fcntl(os.pipe()[1], fcntl.F_GETPIPE_SZ))
+source = "".join(f"def f{n}(x):\\n    return x, 'a text {n}'\\n" for n in range(150))
+try:
+    with LocalSandbox(slots=1) as sandbox:
+        started = time.monotonic()
+        program, limits = source + "print(f7(1)[0])", Limits(wall_seconds=9)
+        done = list(sandbox.run_each(program, [b"", b""], limits))
+        print([(r.status.value, r.stdout) for r in done], time.monotonic() - started < 5)
+        with sandbox.session(source) as session:
+            print(session.call("f3", [4]), len(session.call("f3", ["a" * 99_999])[0]))
+except SandboxError as error:
+    print("refused", error)
+"""
+
+
+def test_a_user_with_many_pipes_gets_small_ones_and_the_same_results(ordinary_user) -> None:
+    """From 64 MiB of pipes on (those of programs count too), the kernel makes them of two pages."""
+    folder, become = ordinary_user
+    command = [*become, SYSTEM_PYTHON, "-c", MANY_PIPES, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    if "refused" in done.stdout and "namespaces" in done.stdout:
+        pytest.skip("ordinary users may not make namespaces here")
+    said = done.stdout.splitlines()
+    if said[:1] and int(said[0].split()[-1]) > 8192:
+        pytest.skip("this machine lets an ordinary user have as many pipes as it likes")
+    assert said[1:] == ["[('ok', b'1\\n'), ('ok', b'1\\n')] True", "(4, 'a text 3') 99999"], done
+
+
 def test_where_isolation_is_missing_it_refuses_and_says_what(ordinary_user) -> None:
     folder, become = ordinary_user
     shell = (
