@@ -57,7 +57,7 @@ def save_optimizer(
     if world.sharded or world.is_main:
         part = f"-{world.rank + 1:05d}-of-{world.size:05d}" if world.sharded else ""
         path = folder / f"{name}{part}.safetensors"
-        save_file(tensors, path, metadata={"rows": json.dumps(rows)})
+        save_file(tensors, path, metadata={"rows": json.dumps(rows, sort_keys=True)})
         sync(path)
     return {"param_groups": state["param_groups"]}
 

@@ -33,6 +33,7 @@ from rlvr.packing import (
     set_packed_attention,
     takes_layouts,
 )
+from rlvr.sharding import most_of_all
 
 _PADDING = 1.25  # padded tokens for each real one, at the most, where rows must be padded
 
@@ -126,11 +127,17 @@ def _run_padded(
     temperature: float,
     entropy: EntropyMode,
 ) -> Scored:
-    """Pad on the right, a few rows of like length at a time, so that little is padding."""
+    """Pad on the right, a few rows of like length at a time, so that little is padding.
+
+    Processes that share the weights make as many passes: those that are left over go unused.
+    """
     device = next(model.parameters()).device
     results: list[Scored] = []
     order: list[Tensor] = []
-    for rows in _of_like_length(batch.input_lengths.tolist()):
+    passes = list(_of_like_length(batch.input_lengths.tolist()))
+    used = len(passes)
+    passes += [passes[-1][-1:]] * (most_of_all(model, used) - used)
+    for rows in passes:
         part = batch.select(rows)
         sequence_ids, lengths = part.sequence_ids, part.input_lengths
         column = torch.arange(part.input_ids.numel()) - part.boundaries[:-1][sequence_ids]
@@ -149,9 +156,10 @@ def _run_padded(
         targets = part.input_ids[part.loss_mask].to(device)
         results.append(_run(model, inputs, where, targets, projection, temperature, entropy))
         order.append(batch.positions(rows)[part.loss_mask])
-    back = torch.cat(order).argsort().to(device)
-    logprobs = torch.cat([logprobs for logprobs, _ in results])[back]
-    entropies = [entropies for _, entropies in results if entropies is not None]
+    back = torch.cat(order[:used]).argsort().to(device)
+    logprobs = torch.cat([logprobs for logprobs, _ in results[:used]])[back]
+    entropies = [entropies for _, entropies in results[:used] if entropies is not None]
+    logprobs = _through(logprobs, *(unused for unused, _ in results[used:]))
     return logprobs, torch.cat(entropies)[back] if entropies else None
 
 
@@ -200,20 +208,36 @@ def _run(
             entropy=entropy,
         )
         found.append((logprobs, entropies))
-        # FSDP gathers the head's weight again when the gradient reaches an output of the model.
-        # (It does so only for an output that is no view.)
-        outputs = [logprobs] if entropies is None else [logprobs, entropies]
-        return torch.stack([output.unsqueeze(0) for output in outputs], dim=-1)
+        return logprobs.reshape(1, -1, 1).clone()  # FSDP overlooks an output that is a view
 
     with _head_replaced(_head_of(model), score):
         output = model(**inputs).logits
-    if projection.scale == 1.0 and projection.softcap is None:
-        logprobs, *entropies = output[0].unbind(-1)
-        kept = found[0][1]
-        if kept is None or not kept.requires_grad:
-            return logprobs, kept
-        return logprobs, entropies[0]
-    return found[0]
+    logprobs, entropies = found[0]
+    return _through(logprobs, output), entropies
+
+
+class _Through(torch.autograd.Function):
+    """Leaves values as they are; other tensors get a gradient of zeros when these get theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, *others: Tensor) -> Tensor:
+        ctx.save_for_backward(*others)
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return gradient, *map(torch.zeros_like, ctx.saved_tensors)
+
+
+def _through(values: Tensor, *others: Tensor) -> Tensor:
+    """The values; their gradient passes by other outputs of a model on its way.
+
+    When the gradient reaches an output of a sharded model, FSDP gathers the weights again. The
+    values were made inside the model, and what it made of them (scaled, capped) is not wanted.
+    """
+    apply: Any = _Through.apply
+    through: Tensor = apply(values, *others)
+    return through
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -77,6 +78,20 @@ def layers_of(model: PreTrainedModel) -> list[nn.Module]:
 def is_sharded(model: nn.Module) -> bool:
     """Whether processes hold parts of the weights."""
     return isinstance(model, FSDPModule)
+
+
+def most_of_all(model: nn.Module, count: int) -> int:
+    """The highest of the counts that the processes give that share a model; else `count`.
+
+    Every process calls. Each forward pass of a sharded model is an exchange, and so is its backward
+    pass: all have to make as many.
+    """
+    if not is_sharded(model):
+        return count
+    part = next(p for p in model.parameters() if isinstance(p, DTensor))
+    highest = torch.tensor(count, device=part.to_local().device)
+    dist.all_reduce(highest, dist.ReduceOp.MAX, group=part.device_mesh.get_group())
+    return int(highest)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from torchrun import torchrun
 from update_program import CASES, run
+from warmed import Warmed
 
 from rlvr.distributed import ALONE
-
-PROGRAM = Path(__file__).with_name("update_program.py")
 
 
 def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -20,16 +18,25 @@ def difference(found: torch.Tensor, expected: torch.Tensor) -> float:
     return ((found - expected).norm() / expected.norm().clamp(min=1e-12)).item()
 
 
+@pytest.fixture(scope="module")
+def of_one() -> dict[str, dict[str, torch.Tensor]]:
+    """What one process comes to, by case."""
+    torch.set_num_threads(1)
+    return {case: run(case, ALONE) for case in CASES}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["data_parallel", "fsdp"])
-def test_two_processes_make_the_update_of_one(tmp_path: Path, mode: str) -> None:
+def test_two_processes_make_the_update_of_one(
+    warmed: Warmed, tmp_path: Path, mode: str, of_one: dict[str, dict[str, torch.Tensor]]
+) -> None:
     """`one_sequence`: one of the two has nothing to train on, and takes part all the same."""
-    ended = torchrun(str(PROGRAM), mode, str(tmp_path), limit=200)
-    assert ended.code == 0, ended.output
+    ended = warmed.run("update_program:main", mode, str(tmp_path), processes=2)
+    assert ended.codes == [0, 0], ended.output
     for case in CASES:
         # Products are rounded to bfloat16 by micro-batch, and two processes make other ones.
         limit = 2e-2 if case == "bfloat16" else 1e-6
-        expected = run(case, ALONE)
+        expected = of_one[case]
         found = load_file(tmp_path / f"{case}.safetensors")
         assert found.keys() == expected.keys()
         # All gradients of a step as one vector; they are clipped, so that the norm over all of them

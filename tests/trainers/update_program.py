@@ -1,25 +1,28 @@
 """Updates of a tiny policy on a fixed ragged batch, by one process or by several.
 
-    update_program.py MODE FOLDER CASE
-
-writes the gradients (summed, clipped), the metrics and the weights to `FOLDER/CASE.safetensors`.
 Run by the tests of distributed training, in two processes and in one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from rlvr.batch import Batch, Example
 from rlvr.config import merge
 from rlvr.distributed import World, join
+from rlvr.policy import Policy
 from rlvr.sharding import shard, whole
 from rlvr.trainers.components import adapt, initial_policy, sharded_critic
 from rlvr.trainers.config import PolicyGradientConfig, parse_config
@@ -68,6 +71,23 @@ CASES: dict[str, dict[str, Any]] = {
         "micro_batch_tokens": 12,
     },
     "one_sequence": {"micro_batch_tokens": 12},
+    "softcap": {"objective": {"entropy_coefficient": 0.01}},
+    "logit_scale": {"objective": {"epochs": 2}, "micro_batch_tokens": 12},
+}
+SMALL: dict[str, Any] = {
+    "vocab_size": 16,
+    "hidden_size": 12,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 6,
+    "pad_token_id": 0,
+}
+# What a model does to its logits; the rows of the first one are padded, a few at a time, too.
+HEADS: dict[str, PreTrainedConfig] = {
+    "softcap": Gemma2Config(**SMALL, query_pre_attn_scalar=6, final_logit_softcapping=0.5),
+    "logit_scale": CohereConfig(**SMALL, logit_scale=0.25),
 }
 
 
@@ -106,6 +126,8 @@ def run(case: str, world: World) -> dict[str, torch.Tensor]:
     config = parse_config(merge(mapping, CASES[case]), "test")
     assert isinstance(config, PolicyGradientConfig)
     policy, reference = initial_policy(config, world=world), None
+    if case in HEADS:
+        policy = Policy(model_of(HEADS[case]), policy.tokenizer)
     adapt(policy, config)
     shard(policy.model, world)
     if config.objective.kl_coefficient and config.lora is None:
@@ -137,6 +159,16 @@ def run(case: str, world: World) -> dict[str, torch.Tensor]:
     return found
 
 
+def model_of(config: PreTrainedConfig) -> PreTrainedModel:
+    """A random model whose weights, norms too, are neither 0 nor 1."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config).eval()
+        for parameter in model.parameters():
+            parameter.data.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
 def remember(
     whose: str,
     optim: Optimizer,
@@ -156,17 +188,11 @@ def remember(
     optim.inner.step = remember_and_apply  # type: ignore[method-assign]
 
 
-def main() -> None:
-    """Run the case that the command line names, or all of them."""
-    mode, folder, names = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
+def main(mode: str, folder: str) -> None:
+    """Run all cases; what `run` gives goes to `FOLDER/CASE.safetensors`."""
     torch.set_num_threads(1)
     with join(mode=mode, timeout=60, device="cpu") as world:
-        for case in names or CASES:
+        for case in CASES:
             found = run(case, world)
             if world.is_main:
-                save_file(found, folder / f"{case}.safetensors")
-    print(json.dumps({"done": True}))
-
-
-if __name__ == "__main__":
-    main()
+                save_file(found, Path(folder) / f"{case}.safetensors")
