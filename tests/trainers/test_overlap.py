@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from warmed import Warmed
 
 import rlvr
 from rlvr.batch import Batch
@@ -184,52 +183,30 @@ def test_a_sampler_that_fails_ends_the_run_with_its_error(
     assert [row["step"] for row in rows] == list(range(1, 7))
 
 
-SLEEPY = """
-import sys, time, rlvr
-
-@rlvr.verifier("sleepy")
-def sleepy(completion, answer):
-    open(sys.argv[2], "w").close()
-    time.sleep(100)
-    return 1.0
-
-rlvr.train(sys.argv[1])
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("staleness", "parts"), [(0, 1), (1, 1), (0, 2), (1, 2)])
 def test_ctrl_c_ends_a_run_promptly_with_all_its_processes(
-    tmp_path: Path, staleness: int, parts: int
+    warmed: Warmed, tmp_path: Path, staleness: int, parts: int
 ) -> None:
     """While verdicts take 100 s each, of which 30 s are allowed."""
     config = mapping(tmp_path / "run", staleness, verifier="sleepy")
     config["rollout"]["parts"] = parts
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
-    script, began = tmp_path / "sleepy.py", tmp_path / "began"
-    script.write_text(SLEEPY.replace("sys.argv[2]", repr(str(began))))
-    process = subprocess.Popen(
-        [sys.executable, str(script), str(tmp_path / "run.yaml")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        # A test run in the background of a shell ignores the signal, and passes that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    began = tmp_path / "began"
+    started = warmed.start("sleepy:train", str(tmp_path / "run.yaml"), str(began))
+    (process,) = started.pids
     try:
-        wait_until(began.exists, 120)
+        wait_until(began.exists, 60)
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
+        os.kill(process, signal.SIGINT)
         interrupted = time.monotonic()
-        _, errors = process.communicate(timeout=60)
+        ended = warmed.wait(started, 60)
         assert time.monotonic() - interrupted < 15
-        assert "KeyboardInterrupt" in errors
-        wait_until(lambda: not group_lives(process.pid), 10)
+        assert "KeyboardInterrupt" in ended.output
+        wait_until(lambda: not group_lives(process), 10)
     finally:
-        if group_lives(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
+        if group_lives(process):
+            os.killpg(process, signal.SIGKILL)
 
 
 def group_lives(group: int) -> bool:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import itertools
 import os
 import random
-import subprocess
-import sys
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import killing
 import pytest
 import yaml
-from killed_runs import find
+from warmed import Warmed
 
 from rlvr.config import merge
 from rlvr.rollout_table import read_rollouts
@@ -49,88 +50,102 @@ CONFIG: dict[str, Any] = {
 }
 ROLLOUT = {"tasks_per_step": 4, "group_size": 4, "workers": 1, "save_every": 1}
 
+STEP = "rlvr.trainers.policy_gradient:PolicyGradientLearner.step"
+EVALUATE = "rlvr.trainers.policy_gradient:PolicyGradientLearner.evaluate"
 LEARNER = "rlvr.trainers.policy_gradient:PolicyGradientLearner"
-SAVE = "rlvr.trainers.loop:save_checkpoint"
-POINTS = {
-    "warm start: a step": "rlvr.trainers.supervised:SupervisedLearner.step@5",
-    "warm start: measuring": "rlvr.trainers.supervised:SupervisedLearner.evaluate@2 > "
-    "rlvr.samplers.decoding:draw@3",
-    "warm start: saving a checkpoint": f"{SAVE}@3 > rlvr.checkpoints:sync@4",
-    "warm start: writing the policy": "rlvr.trainers.loop:_save_final@1 > rlvr.files:sync@1",
-    "sampling: between two tokens": "rlvr.trainers.collecting:TimedSampler.sample@5 > "
-    "rlvr.samplers.decoding:draw@4",
-    "sampling: the first batch": "rlvr.trainers.collecting:TimedSampler.sample@1",
-    "handing the weights over": f"{LEARNER}.hand_over@5",
-    "verifying: before": "rlvr.trainers.collecting:RolloutSource.verify@4",
-    "verifying: between two verdicts": "rlvr.trainers.collecting:RolloutSource.verify@5 > "
-    "rlvr.verifiers.pool_batch:Batch._finish@4",
-    "updating: scoring": "rlvr.trainers.policy_update:PolicyUpdate.update@3 > "
-    "rlvr.trainers.scoring:Scorer.score@2",
-    "updating: within a step": "rlvr.trainers.policy_update:PolicyUpdate.update@4 > "
-    "rlvr.trainers.policy_update:PolicyUpdate.update_once@3",
-    "updating: before the optimiser": "rlvr.trainers.policy_update:PolicyUpdate.update@5 > "
-    "torch.optim:AdamW.step@2",
-    "saving rollouts: before": f"{LEARNER}.save_rollouts@3",
-    "saving rollouts: not yet in place": f"{LEARNER}.save_rollouts@4 > rlvr.files:sync@1",
-    "writing the metrics": f"{LEARNER}.step@5 > rlvr.tracking:JsonLines.append@1",
-    "evaluating: before training": f"{LEARNER}.evaluate@1 > rlvr.samplers.decoding:draw@3",
-    "evaluating: between two tokens": f"{LEARNER}.evaluate@2 > rlvr.samplers.decoding:draw@3",
-    "evaluating: writing the rollouts": f"{LEARNER}.evaluate@3 > rlvr.files:sync@1",
-    "saving a checkpoint: the first": f"{LEARNER}.step@2 > {SAVE}@1",
-    "saving a checkpoint: the optimizer": f"{LEARNER}.step@4 > rlvr.checkpoints:save_optimizer@1",
-    "saving a checkpoint: flushing": f"{LEARNER}.step@4 > rlvr.checkpoints:sync@3",
-    "saving a checkpoint: not yet in place": f"{LEARNER}.step@6 > rlvr.checkpoints:_put_in_place@1",
-    "saving a checkpoint: removing the oldest": f"{LEARNER}.step@6 > rlvr.checkpoints:_remove@2 > "
-    "os:unlink@2",
-    "saving a checkpoint: the last": f"{LEARNER}.step@7 > {SAVE}@1 > rlvr.checkpoints:sync@2",
-    "writing the policy: before": f"{LEARNER}.step@7 > rlvr.trainers.loop:_save_final@1",
-    "writing the policy: flushing": f"{LEARNER}.step@7 > rlvr.trainers.loop:_save_final@1 > "
-    "rlvr.trainers.loop:sync@3",
-    "writing the report": "rlvr.trainers.policy_gradient_run:announce@1 > rlvr.files:sync@1",
-}
+WARM_START = "rlvr.trainers.supervised:SupervisedLearner"
+UPDATE = "rlvr.trainers.policy_update:PolicyUpdate"
+SAMPLE = "rlvr.trainers.collecting:TimedSampler.sample"
+VERIFY = "rlvr.trainers.collecting:RolloutSource.verify"
+DRAW = "rlvr.samplers.decoding:draw"
+LOOP = "rlvr.trainers.loop"
+FILES = "rlvr.checkpoints"
+# What lies between two checkpoints: a run killed once in each keeps what it did after each kill.
+POINTS: list[dict[str, str]] = [
+    {"warm start: a step": f"{WARM_START}.step#5"},
+    {"warm start: measuring": f"{WARM_START}.evaluate#6 > {DRAW}@3"},
+    {"warm start: saving a checkpoint": f"{WARM_START}.step#8 > {FILES}:sync@4"},
+    {"warm start: writing the policy": f"{LOOP}:_save_final@1 > {LOOP}:sync@2"},
+    {
+        "evaluating: before training": f"{EVALUATE}#0 > {DRAW}@3",
+        "sampling: the first batch": f"{SAMPLE}@1",
+        "verifying: before": f"{STEP}#2 > {VERIFY}@1",
+        "updating: scoring": f"{STEP}#1 > rlvr.trainers.scoring:Scorer.score@2",
+        "saving rollouts: before": f"{STEP}#2 > {LEARNER}.save_rollouts@1",
+        "saving a checkpoint: the first": f"{STEP}#2 > {LOOP}:save_checkpoint@1",
+    },
+    {
+        "sampling: between two tokens": f"{STEP}#3 > {SAMPLE}@1 > {DRAW}@4",
+        "evaluating: between two tokens": f"{EVALUATE}#3 > {DRAW}@3",
+        "updating: within a step": f"{STEP}#4 > {UPDATE}.update_once@3",
+        "saving rollouts: not yet in place": f"{STEP}#4 > {LEARNER}.save_rollouts@1 > "
+        "rlvr.files:sync@1",
+        "saving a checkpoint: the optimizer": f"{STEP}#4 > {FILES}:save_optimizer@1",
+        "saving a checkpoint: flushing": f"{STEP}#4 > {FILES}:sync@3",
+    },
+    {
+        "handing the weights over": f"{STEP}#5 > {LEARNER}.hand_over@1",
+        "verifying: between two verdicts": f"{STEP}#5 > {VERIFY}@1 > "
+        "rlvr.verifiers.pool_batch:Batch._finish@4",
+        "updating: before the optimiser": f"{STEP}#5 > {UPDATE}.update@1 > "
+        "torch.optim:AdamW.step@2",
+        "writing the metrics": f"{STEP}#5 > rlvr.tracking:JsonLines.append@1",
+        "evaluating: writing the rollouts": f"{EVALUATE}#6 > rlvr.files:sync@1",
+        "saving a checkpoint: not yet in place": f"{STEP}#6 > {FILES}:_put_in_place@1",
+        "saving a checkpoint: removing the oldest": f"{STEP}#6 > {FILES}:_remove@2 > os:unlink@2",
+    },
+    {
+        "saving a checkpoint: the last": f"{STEP}#7 > {LOOP}:save_checkpoint@1 > {FILES}:sync@2",
+        "writing the policy: before": f"{STEP}#7 > {LOOP}:_save_final@1",
+        "writing the policy: flushing": f"{STEP}#7 > {LOOP}:_save_final@1 > {LOOP}:sync@3",
+        "writing the report": "rlvr.trainers.policy_gradient_run:announce@1 > rlvr.files:sync@1",
+    },
+]
 IN_TURN = (
-    "rlvr.trainers.collecting:TimedSampler.sample@5 > rlvr.samplers.decoding:draw@4",
-    "rlvr.trainers.policy_update:PolicyUpdate.update@2 > "
-    "rlvr.trainers.policy_update:PolicyUpdate.update_once@3",
-    "rlvr.checkpoints:_put_in_place@1",
+    f"{STEP}#2 > {SAMPLE}@1 > {DRAW}@4",
+    f"{STEP}#4 > {UPDATE}.update_once@3",
+    f"{STEP}#6 > {FILES}:_put_in_place@1",
 )
 """Kills of one run: while it samples, while it updates, and with a checkpoint not yet in place."""
-OVERLAPPED = [name for name in POINTS if not name.startswith(("warm start", "writing the"))]
-"""Where there is anything to see that the plain loop has not shown."""
 
 
-@dataclasses.dataclass
-class Job:
-    """A run in a folder, killed at a point or after so many seconds, or not at all."""
-
-    folder: Path
-    staleness: int
-    kill: str | float | None = None
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def given(self) -> dict[str, Any]:
-        config = self.folder.with_suffix(".yaml")
-        rollout = {**ROLLOUT, "max_staleness": self.staleness}
-        own = {"output": str(self.folder), "rollout": rollout}
-        config.write_text(yaml.safe_dump(merge(CONFIG, merge(self.changes, own))))
-        return {"config": str(config), "kill": self.kill}
+def chains(skip: tuple[str, ...] = ()) -> list[dict[str, str]]:
+    """Every point once, in runs that are killed at most once between two checkpoints."""
+    rows = [[p for p in row.items() if not p[0].startswith(skip)] for row in POINTS]
+    columns = itertools.zip_longest(*rows)
+    return [dict(point for point in column if point is not None) for column in columns]
 
 
-def run(jobs: list[Job]) -> list[dict[str, Any]]:
-    """Do runs one after the other. The first one is never killed."""
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("killed_runs.py"))],
-        input=json.dumps([job.given() for job in jobs]),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    results: list[dict[str, Any]] = json.loads(done.stdout)
-    for job, result in zip(jobs[1:], results, strict=True):
-        expected = {0} if job.kill is None else {-9} if isinstance(job.kill, str) else {0, -9}
-        assert result["status"] in expected, (job, result, done.stderr)
-    return results
+def write(folder: Path, staleness: int, changes: Mapping[str, Any]) -> str:
+    """The configuration of a run in `folder`."""
+    file = folder.with_suffix(".yaml")
+    own = {"output": str(folder), "rollout": {**ROLLOUT, "max_staleness": staleness}}
+    file.write_text(yaml.safe_dump(merge(CONFIG, merge(changes, own))))
+    return str(file)
+
+
+def run(
+    warmed: Warmed,
+    folder: Path,
+    staleness: int,
+    kills: Iterable[str] = (),
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """A run that is killed at each of these points, in turn, and then comes to its end."""
+    config = write(folder, staleness, changes)
+    for kill in kills:
+        ended = warmed.run("warmed:train", config, kill={0: kill})
+        assert ended.codes == [-signal.SIGKILL], (kill, ended.output)
+    ended = warmed.run("warmed:train", config)
+    assert ended.codes == [0], ended.output
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(warmed: Warmed, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Runs that were never stopped, by their staleness."""
+    folder = tmp_path_factory.mktemp("straight")
+    return [run(warmed, folder / str(staleness), staleness) for staleness in (0, 1)]
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -172,18 +187,11 @@ def check_prompts(folder: Path) -> None:
     assert len(set(seeds)) == len(seeds)
 
 
-@pytest.mark.parametrize("point", [*POINTS.values(), *IN_TURN])
+@pytest.mark.parametrize("point", [p for row in POINTS for p in row.values()])
 def test_every_point_is_there(point: str) -> None:
-    for part in point.split(" > "):
-        owner, name = find(part.partition("@")[0])
+    for target in killing.targets(point):
+        owner, name = killing.find(target)
         assert callable(getattr(owner, name))
-
-
-def test_a_run_killed_three_times_comes_to_the_same(tmp_path: Path) -> None:
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    run([Job(straight, 1), *(Job(killed, 1, kill) for kill in (*IN_TURN, None))])
-    check_equal(killed, straight)
-    check_prompts(killed)
 
 
 KEEPS_STATE: dict[str, dict[str, Any]] = {
@@ -195,49 +203,55 @@ KEEPS_STATE: dict[str, dict[str, Any]] = {
     },
     "critic": {"algorithm": "ppo", "critic": {"optimizer": {"lr": 1e-3}}, "objective": {}},
     "LoRA": {"lora": {"rank": 4}},
+    "LoRA in bfloat16": {"lora": {"rank": 4}, "dtype": "bfloat16"},
+    "LoRA on weights in bfloat16": {
+        "lora": {"rank": 4},
+        "dtype": "bfloat16",
+        "master_weights": False,
+    },
 }
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("case", KEEPS_STATE)
-def test_whatever_keeps_state_comes_back_after_kills(tmp_path: Path, case: str) -> None:
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
+def test_whatever_keeps_state_comes_back_after_kills(
+    warmed: Warmed, tmp_path: Path, case: str
+) -> None:
+    """With batches made ahead, which are in the checkpoints too."""
     changes = KEEPS_STATE[case]
-    jobs = [Job(straight, 1, None, changes)]
-    run([*jobs, *(Job(killed, 1, kill, changes) for kill in (*IN_TURN, None))])
-    check_equal(killed, straight)
+    straight = run(warmed, tmp_path / "straight", 1, changes=changes)
+    check_equal(run(warmed, tmp_path / "killed", 1, IN_TURN, changes), straight)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_kill_in_any_phase_changes_nothing(tmp_path: Path) -> None:
-    """Every point once in the plain loop, and again where batches are made ahead."""
-    straight = [tmp_path / "straight_0", tmp_path / "straight_1"]
-    jobs = [Job(folder, staleness) for staleness, folder in enumerate(straight)]
-    kills = [(name, 0) for name in POINTS] + [(name, 1) for name in OVERLAPPED]
-    assert len(kills) >= 40
-    for number, (name, staleness) in enumerate(kills):
-        folder = tmp_path / str(number)
-        jobs += [Job(folder, staleness, POINTS[name]), Job(folder, staleness)]
-    run(jobs)
-    for folder in straight:
-        check_prompts(folder)
-    for number, (name, staleness) in enumerate(kills):
-        check_equal(tmp_path / str(number), straight[staleness], name)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_kill_in_any_phase_changes_nothing(
+    warmed: Warmed, tmp_path: Path, straight: list[Path], staleness: int
+) -> None:
+    """Every point in the plain loop; where batches are made ahead, those that it may change."""
+    check_prompts(straight[staleness])
+    every = chains(("warm start", "writing the") if staleness else ())
+    assert sum(map(len, every)) == (19 if staleness else 27)
+    for number, points in enumerate(every):
+        folder = run(warmed, tmp_path / str(number), staleness, points.values())
+        check_equal(folder, straight[staleness], " > ".join(points))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_kills_at_random_times_change_nothing(tmp_path: Path) -> None:
-    """A run is killed again while it goes on, so that kills pile up."""
-    draw = random.Random(os.environ.get("RLVR_TEST_SEED", "kill"))
-    straight = [tmp_path / "straight_0", tmp_path / "straight_1"]
-    jobs = [Job(folder, staleness) for staleness, folder in enumerate(straight)]
-    for number in range(6):
-        kills = [*(draw.uniform(0.1, 1.5) for _ in range(3)), None]
-        jobs += [Job(tmp_path / str(number), number % 2, kill) for kill in kills]
-    results = run(jobs)
-    assert sum(result["status"] == -9 for result in results) >= 6
-    for number in range(6):
-        check_equal(tmp_path / str(number), straight[number % 2])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_kills_at_random_times_change_nothing(
+    warmed: Warmed, tmp_path: Path, straight: list[Path], staleness: int
+) -> None:
+    """Ten of one run: from its beginning (0) or that of a step on, after up to 0.4 s."""
+    draw = random.Random(os.environ.get("RLVR_TEST_SEED", "kill") + str(staleness))
+    config = write(tmp_path / "run", staleness, {})
+    codes = []
+    for step in sorted(draw.choices(range(STEPS + 1), k=10)):
+        moment = f"+{draw.uniform(0.0, 0.4):.3f}"
+        kill = f"{STEP}#{step} > {moment}" if step else moment
+        codes += warmed.run("warmed:train", config, kill={0: kill}).codes
+    assert set(codes) <= {0, -signal.SIGKILL}
+    assert codes.count(-signal.SIGKILL) >= 5
+    check_equal(run(warmed, tmp_path / "run", staleness), straight[staleness])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
+from warmed import Warmed
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SHAPE = {
@@ -27,7 +30,11 @@ SHAPE = {
 
 @pytest.fixture(scope="module")
 def gpu() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("trainer_gpu", BENCHMARKS / "trainer_gpu.py")
+    return load("trainer_gpu")
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -91,10 +98,28 @@ def benchmark(*options: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_flow_runs_without_a_gpu() -> None:
-    said = benchmark("--device", "cpu", "--tiny", "--rounds", "1", "--shape", "qwen3-0.6b")
-    lines = [line for line in said.splitlines() if line.startswith("  rlvr")]
-    assert len(lines) == 5
+def test_the_flow_runs_without_a_gpu(
+    warmed: Warmed, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first side in a process of its own, as all are; the others in one that is warm."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    trainer = load("trainer")
+    plain, asked = trainer.run, []
+
+    def run(request: dict[str, Any], peers: str | None) -> dict[str, Any]:
+        asked.append(request)
+        if len(asked) == 1:
+            return plain(request, peers)
+        ended = warmed.run("warmed:script", str(trainer._PEERS), json.dumps(request))
+        assert ended.codes == [0], ended.output
+        return json.loads(ended.output.partition("RESULT ")[2].splitlines()[0])
+
+    monkeypatch.setattr(trainer, "run", run)
+    options = ("--device", "cpu", "--tiny", "--rounds", "1", "--shape", "qwen3-0.6b")
+    monkeypatch.setattr(sys, "argv", ["trainer.py", "--gpu", *options])
+    trainer.main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  rlvr")]
+    assert len(lines) == len(asked) == 5
     assert all("tokens/s" in line and "TFLOP/s" in line for line in lines)
 
 

@@ -7,9 +7,8 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+from warmed import ENVIRONMENT
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,3 @@ def torchrun(*arguments: str, processes: int = 2, limit: float = 120) -> Ended:
         output, _ = process.communicate()
         raise AssertionError(f"not done after {limit} s; it had printed:\n{output}") from None
     return Ended(process.returncode, output)
-
-
-def run_program(folder: Path, program: str, *arguments: str, limit: float = 120) -> Ended:
-    """Run a Python program in two processes."""
-    file = folder / "program.py"
-    file.write_text(program)
-    return torchrun(str(file), *arguments, limit=limit)
