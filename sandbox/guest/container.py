@@ -164,8 +164,8 @@ def _under_gvisor() -> bool:
 def _unheld_limits() -> set[int]:
     """Limits that gVisor has no use for, such as that on message queues, and refuses to set."""
     unheld = set()
-    for name in ("RLIMIT_CORE", "RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE", "RLIMIT_NPROC"):
-        kind: int = getattr(resource, name)
+    for name in ("CORE", "MEMLOCK", "MSGQUEUE", "NPROC", "SIGPENDING"):
+        kind: int = getattr(resource, f"RLIMIT_{name}")
         try:
             resource.setrlimit(kind, resource.getrlimit(kind))
         except (OSError, ValueError):

@@ -41,6 +41,7 @@ STATUS_FD = 7
 _LAST_FD = 0x7FFFFFFF  # gVisor takes a larger one for a negative number
 _FIRST_FREE_FD = 8
 FILE_NAME = "solution.py"
+_MOST_SIGNALS = 4096  # that wait, with timers
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _main = ModuleType("__main__")
 
@@ -134,6 +135,7 @@ def _set_limits(steps: Steps, settings: Any, request: dict[str, Any]) -> None:
         (resource.RLIMIT_CORE, 1),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_SIGPENDING, _MOST_SIGNALS),
     ):
         if name in settings.unheld:
             continue

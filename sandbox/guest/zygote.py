@@ -58,7 +58,8 @@ _OUTER = (
 )
 _SPACES = ("pid", "mount", "net", "ipc", "uts", "cgroup")
 _ABOVE_PROGRAMS = 32  # descriptors from here on are never those that a program gets
-_OVERFLOW_ID = 65534  # who programs are outside, where the host is root
+_OVERFLOW_ID = 65534  # who programs are outside, where the host is root and there is no better
+_FIRST_OWN_ID = 0x70000000  # nobody's: from here on each slot has a user of its own
 _WARM = [
     "abc",
     "bisect",
@@ -258,8 +259,12 @@ def _map_users(pid: int, user: int, group: int) -> None:
     folder = f"/proc/{pid}"
     inner = view.USER_ID
     if user == 0:
+        # What the kernel counts for each user (pipes, signals) programs of two slots do not share.
+        outer = _FIRST_OWN_ID + pid
+        if not _is_mapped(outer, "uid") or not _is_mapped(outer, "gid"):
+            outer = _OVERFLOW_ID
         try:
-            text = f"0 0 1\n{inner} {_OVERFLOW_ID} 1"
+            text = f"0 0 1\n{inner} {outer} 1"
             _write(f"{folder}/uid_map", text)
             _write(f"{folder}/gid_map", text)
             return
@@ -361,9 +366,9 @@ def _own_the_namespaces(settings: Settings, config: dict[str, Any], own_user_spa
         settings.reached += landlock.reached(landlock.ABI)
 
 
-def _is_mapped(user: int) -> bool:
+def _is_mapped(user: int, kind: str = "uid") -> bool:
     """Whether this user namespace knows `user`, so that a process can become it."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
+    with open(f"/proc/self/{kind}_map", encoding="ascii") as file:
         ranges = [[int(part) for part in line.split()] for line in file]
     return any(first <= user < first + count for first, _, count in ranges)
 

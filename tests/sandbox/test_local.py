@@ -399,6 +399,32 @@ def test_an_ordinary_user_has_the_whole_isolation(ordinary_user, cases) -> None:
     assert "'user'" in done.stdout
 
 
+HOG = """
+import fcntl, os, sys
+held = []
+for _ in range(100):
+    held.append(os.pipe())
+    try:
+        fcntl.fcntl(held[-1][1], fcntl.F_SETPIPE_SZ, 1 << 20)
+    except OSError:
+        pass
+def pipe():
+    return fcntl.fcntl(os.pipe()[1], fcntl.F_GETPIPE_SZ)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give each slot a user of its own")
+def test_what_the_kernel_counts_for_each_user_is_not_shared_by_slots() -> None:
+    other = "import fcntl, os\ndef pipe(): return fcntl.fcntl(os.pipe()[1], fcntl.F_GETPIPE_SZ)"
+    with (
+        LocalSandbox(slots=2) as made,
+        made.session(HOG) as hog,
+        made.session(other) as session,
+    ):
+        assert hog.call("pipe") < 65536
+        assert session.call("pipe") == 65536
+
+
 MANY_PIPES = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
