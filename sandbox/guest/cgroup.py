@@ -30,14 +30,16 @@ _MEMORY_FILES = {  # version: limit, use, peak, events, how swapping is switched
     ),
     2: ("memory.max", "memory.current", "memory.peak", "memory.events", "memory.swap.max"),
 }
+_CPU_FILES = {1: "cpuacct.usage", 2: "cpu.stat"}
 _CONTROLLERS = ("memory", "pids")
+_COUNTER = "cpuacct"  # of version 1: it holds nothing, so alone it makes no group
 
 
 class Group:
     """One group, in one folder (version 2) or one for each controller (version 1).
 
     Attributes:
-        names: what it holds: `memory cgroup`, `pids cgroup`.
+        names: what it holds, or counts: `memory cgroup`, `pids cgroup`, `cpu cgroup`.
         others: processes in it that are no program's: the zygote, and its copy.
     """
 
@@ -71,6 +73,10 @@ class Group:
         if "pids" in folders:
             self._open("pids", folders["pids"][1], "pids.max", os.O_WRONLY)
             self.names.append("pids cgroup")
+        version, folder = folders.get(_COUNTER) or next(iter(folders.values()))
+        with contextlib.suppress(OSError):
+            self._open("cpu", folder, _CPU_FILES[version], os.O_RDONLY)
+            self.names.append("cpu cgroup")
 
     def _open(self, name: str, folder: str, file: str, flags: int) -> None:
         self._files[name] = os.open(f"{folder}/{file}", flags | os.O_CLOEXEC)
@@ -124,6 +130,17 @@ class Group:
         before, self._kills = self._kills, self._killed()
         return self._kills > before
 
+    def cpu_seconds(self) -> float:
+        """Processor time of all that ever ran in the group but this process; 0 where none tells.
+
+        It counts children too that nobody waited for.
+        """
+        if "cpu" not in self._files:
+            return 0.0
+        words = os.pread(self._files["cpu"], 128, 0).split()
+        used = int(words[0]) * 1e-9 if len(words) == 1 else int(words[1]) * 1e-6
+        return used - time.process_time()
+
     def is_full(self) -> bool:
         """Whether the group uses all that it may, so that the kernel searches for pages to free."""
         return "use" in self._files and self._number("use") > self._limit - 2 * _SLACK
@@ -157,8 +174,8 @@ def make() -> Group | None:
     name = owner.name()
     folders: dict[str, tuple[int, str]] = {}
     mounts = dict(_own_folders())
-    for controller in _CONTROLLERS:
-        if controller in mounts:
+    for controller in (*_CONTROLLERS, _COUNTER):
+        if controller in mounts and (folders or controller != _COUNTER):
             made = _child(mounts[controller], name)
             if made:
                 folders[controller] = (1, made)

@@ -60,6 +60,7 @@ def watch(
     tick = _TICK if pidfd >= 0 else _LEAST
     held = group is not None and "memory cgroup" in group.names
     cpu = 0.0
+    cpu_before = group.cpu_seconds() if group else 0.0
     killed: str | None = None
     while killed is None:
         left = request["wall_seconds"] + waits.seconds - (time.monotonic() - started)
@@ -75,6 +76,8 @@ def watch(
             killed = "host"
         else:
             memory, cpu = _measure()
+            if group:
+                cpu = max(cpu, group.cpu_seconds() - cpu_before)
             waits.update(descendants(os.getpid()))
             killed = _exceeded(request, started, waits.seconds, cpu, 0 if held else memory)
             if group and (group.ran_out() or (killed and _starves(group, request))):

@@ -144,6 +144,33 @@ def test_who_runs_out_of_time_with_all_memory_taken_ran_out_of_memory(sandbox, m
     assert (result.status, result.stdout) == (status, b""), result
 
 
+UNCOUNTED = """
+import os, signal, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+began = time.monotonic()
+while time.monotonic() - began < 8:
+    if os.fork() == 0:
+        while time.process_time() < 0.03:
+            pass
+        os._exit(0)
+    time.sleep(0.02)
+print("done")
+"""
+
+
+@pytest.mark.slow
+def test_the_time_of_children_that_nobody_waits_for_counts(sandbox) -> None:
+    """Reaped by the kernel, they add to no parent's times, and are gone before they are seen."""
+    if "cpu cgroup" not in sandbox.isolation:
+        pytest.skip("no control group that counts processor time can be written here")
+    limits = Limits(cpu_seconds=1, wall_seconds=30)
+    result = sandbox.run(UNCOUNTED, limits=limits)
+    assert (result.status, result.stdout) == (RunStatus.TIMEOUT, b""), result
+    assert result.cpu_seconds < 2.5
+    counted = sandbox.run("import time\nwhile time.process_time() < 0.5: pass")
+    assert 0.49 < counted.cpu_seconds < 0.7
+
+
 def test_the_zygote_survives_where_memory_runs_out(sandbox) -> None:
     (slot,) = sandbox._all
     source = (

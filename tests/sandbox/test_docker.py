@@ -25,6 +25,7 @@ from rlvr.sandbox.conformance import Case, conformance, load_cases
 from rlvr.sandbox.docker import DockerSandbox
 from rlvr.sandbox.docker_engine import OWNER_LABEL, Engine, owner
 from rlvr.sandbox.languages import LANGUAGES
+from tests.sandbox.test_cgroup import UNCOUNTED
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]
 
@@ -178,6 +179,12 @@ def test_a_container_is_given_up_after_so_many_programs(engine, monkeypatch) -> 
             assert sandbox.run("print(1)").ok
             seen += [slot.container for slot in sandbox._all]
     assert [seen.count(container) for container in dict.fromkeys(seen)] == [3, 3, 1]
+
+
+def test_the_time_of_children_that_nobody_waits_for_counts(sandbox) -> None:
+    assert "cpu cgroup" in sandbox.isolation
+    result = sandbox.run(UNCOUNTED, limits=Limits(cpu_seconds=1, wall_seconds=30))
+    assert (result.status, result.stdout) == (RunStatus.TIMEOUT, b""), result
 
 
 # --------------------------------------------------------------------------- the container itself
