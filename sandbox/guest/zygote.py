@@ -114,7 +114,8 @@ class Settings:
         self._said, said = os.pipe()
         self._say = fcntl.fcntl(said, fcntl.F_DUPFD, _ABOVE_PROGRAMS)
         os.close(said)
-        os.fchmod(self._said, 0)  # nor can it be opened in `/proc`, by what a compiler includes
+        with contextlib.suppress(OSError):  # gVisor; containers have a socket in its place
+            os.fchmod(self._said, 0)  # it cannot be opened in `/proc` by what a compiler includes
         os.set_blocking(self._said, False)
 
     def confine(self) -> None:
