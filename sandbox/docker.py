@@ -60,6 +60,7 @@ class DockerSandbox(SlotPool):
     """
 
     name = "docker"
+    has_own_packages = True
 
     def __init__(
         self,

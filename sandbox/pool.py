@@ -54,6 +54,8 @@ class SlotPool:
     """
 
     name: str
+    has_own_packages = False
+    """Whether what programs import is the sandbox's own, and not shown from this machine."""
     tool_path: tuple[str, ...] = ()
     """Folders to look for compilers in, beside those of the programs' `PATH`."""
 

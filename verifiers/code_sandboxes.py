@@ -65,20 +65,25 @@ def trusted_sandbox(name: str, options: Mapping[str, Any]) -> Any:
 def with_packages(
     name: str, options: Mapping[str, Any], packages: tuple[str, ...]
 ) -> Mapping[str, Any]:
-    """The options that show packages of this machine to the tests that import them.
+    """The options that show packages to the tests that import them, and import them once.
 
-    What is not installed here is left out, and so is all for a sandbox that has its own packages.
+    They are this machine's, where the sandbox shows folders of it; what is not installed here is
+    left out then. A sandbox that has packages of its own is asked for all of them.
     """
-    folders = {package: folder for package in packages if (folder := _folder(package))}
-    if (
-        not folders
-        or "python_path" not in inspect.signature(registry.sandboxes.get(name)).parameters
-    ):
+    factory = registry.sandboxes.get(name)
+    known = inspect.signature(factory).parameters
+    if getattr(factory, "has_own_packages", False):
+        folders: dict[str, str] = {}
+        wanted = set(packages)
+    else:
+        folders = {package: folder for package in packages if (folder := _folder(package))}
+        wanted = set(folders)
+    if not wanted or not {"python_path", "preload"} <= known.keys():
         return options
     return {
         **options,
         "python_path": sorted({*options.get("python_path", ()), *folders.values()}),
-        "preload": sorted({*options.get("preload", ()), *folders}),
+        "preload": sorted({*options.get("preload", ()), *wanted}),
     }
 
 

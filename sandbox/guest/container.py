@@ -124,7 +124,13 @@ def main(control: socket.socket, config: dict[str, Any]) -> None:
     settings.reached[:0] = ["container", *_proved()]
     zygote._warm_up(zygote._WARM)
     sys.path.extend([*config["python_path"], *filter(os.path.isdir, site.getsitepackages())])
-    zygote._warm_up(config["preload"])
+    try:
+        zygote._warm_up(config["preload"])
+    except ModuleNotFoundError as error:
+        raise OSError(
+            f"its image has no Python module {error.name}: build one that has "
+            f"(python -m rlvr.sandbox.docker_image --packages 'python3 python3-{error.name}')"
+        ) from None
     zygote._have_one_thread(config["preload"])
     rehearsal.rehearse()
     program.stand_ready()

@@ -59,6 +59,14 @@ def test_programs_that_read_and_write(verifier) -> None:
     assert judge(verifier, "print(4)", STDIO).outcome is Outcome.INCORRECT
 
 
+def test_a_package_that_the_image_lacks_is_named_with_the_fix(engine) -> None:
+    verifier = PythonCodeVerifier(sandbox="docker", sandbox_options={"spares": 0, "slots": 1})
+    tests = "import no_such_package\nassert double(2) == 4"
+    verdict = judge(verifier, DOUBLE, {"style": "asserts", "tests": tests})
+    assert (verdict.outcome, verdict.reward) == (Outcome.VERIFIER_ERROR, None)
+    assert "no Python module no_such_package: build one" in verdict.reason
+
+
 FORGERIES = (
     *("equals_everything", "exit_at_import", "forks_and_answers", "is_a_module", "is_an_exception"),
     *("kills_the_tester", "patches_builtins", "reads_frames", "replies_early", "searches_memory"),
