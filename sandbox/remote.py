@@ -11,15 +11,10 @@ that breaks, 429, 5xx) is tried again with growing pauses until its time is up, 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import random
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import islice
-from pathlib import Path
 from typing import Any, Self
 
 from rlvr.errors import ConfigError, SandboxError
@@ -27,15 +22,11 @@ from rlvr.sandbox.calling import Call, Called
 from rlvr.sandbox.guest import values
 from rlvr.sandbox.languages import LANGUAGES, BuildFailed, Program, find_language
 from rlvr.sandbox.limits import Limits, RunResult, RunStatus
-from rlvr.sandbox.service.connections import Answer, Connections, NoAnswer
+from rlvr.sandbox.service.asking import Asking, read_token
 from rlvr.sandbox.service.wire import from_json, pack, to_json, unpack
 from rlvr.sandbox.session import CallFailed
 
 URL_VARIABLE = "RLVR_SANDBOX_URL"
-TOKEN_VARIABLE = "RLVR_SANDBOX_TOKEN"
-_RETRIED = {408, 425, 429, 500, 502, 503, 504}
-_FIRST_PAUSE = 0.1  # seconds; doubles with each attempt
-_LONGEST_PAUSE = 5.0
 _BY_THE_CLOCK = 4.0  # as much longer than its wall limit a program may be, on a busy machine
 _LARGEST_BATCH = 32
 _BATCH_BYTES = 1 << 20
@@ -69,26 +60,21 @@ class RemoteSandbox:
         patience: float = 60.0,
     ) -> None:
         given = url or os.environ.get(URL_VARIABLE) or ""
-        self._urls = tuple(one.strip().rstrip("/") for one in given.split(",") if one.strip())
-        wrong = [one for one in self._urls if not one.startswith(("http://", "https://"))]
-        if wrong or not self._urls:
+        urls = tuple(one.strip().rstrip("/") for one in given.split(",") if one.strip())
+        wrong = [one for one in urls if not one.startswith(("http://", "https://"))]
+        if wrong or not urls:
             raise ConfigError(
                 f"sandbox 'remote': url is {(wrong or [given])[0]!r}: expected http://... or "
                 f"https://..., as an option or in {URL_VARIABLE}"
             )
         if not patience > 0:
             raise ConfigError(f"sandbox 'remote': patience is {patience}: expected more than 0")
-        self._token = read_token(token, token_file)
         self._patience = patience
-        self._reset()
-
-    def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-        self._connections: dict[str, Connections] = {}
+        self._asking = Asking(urls, read_token(token, token_file))
 
     def __reduce__(self) -> Any:
-        return (RemoteSandbox, (",".join(self._urls), self._token, None, self._patience))
+        asking = self._asking
+        return (RemoteSandbox, (",".join(asking.urls), asking.token, None, self._patience))
 
     @property
     def isolation(self) -> tuple[str, ...]:
@@ -97,7 +83,7 @@ class RemoteSandbox:
         Raises:
             SandboxError: the service cannot be reached, or is not ready.
         """
-        found = self._ask("GET", "/health/ready", None, self._patience)
+        found = self._asking.ask("GET", "/health/ready", None, self._patience)
         with _reading("/health/ready"):
             return (*map(str, found["isolation"]), "remote")
 
@@ -125,7 +111,9 @@ class RemoteSandbox:
             "limits": None if limits is None else asdict(limits),
         }
         seconds = (limits or LANGUAGES[find_language(language)].build_limits).wall_seconds
-        found = self._ask("POST", "/v1/build", body, self._patience + _BY_THE_CLOCK * seconds)
+        found = self._asking.ask(
+            "POST", "/v1/build", body, self._patience + _BY_THE_CLOCK * seconds
+        )
         with _reading("/v1/build"):
             if found.get("failure"):
                 raise BuildFailed(_result(found["failure"]))
@@ -188,7 +176,7 @@ class RemoteSandbox:
             "limits": asdict(limits),
         }
         # The service answers after some seconds, or after the first that hits a limit.
-        found = self._ask(
+        found = self._asking.ask(
             "POST", "/v1/run", body, self._patience + _BY_THE_CLOCK * limits.wall_seconds
         )
         with _reading("/v1/run"):
@@ -213,7 +201,7 @@ class RemoteSandbox:
             "calls": [_call(call) for call in calls],
             "limits": asdict(limits),
         }
-        found = self._ask(
+        found = self._asking.ask(
             "POST", "/v1/calls", body, self._patience + _BY_THE_CLOCK * limits.wall_seconds
         )
         with _reading("/v1/calls"):
@@ -262,7 +250,7 @@ class RemoteSandbox:
             "tester_seconds": tester_seconds,
         }
         seconds = self._patience + _BY_THE_CLOCK * max(limits.wall_seconds, tester_seconds)
-        found = self._ask("POST", "/v1/suite", body, seconds)
+        found = self._asking.ask("POST", "/v1/suite", body, seconds)
         with _reading("/v1/suite"):
             if "isolation" in found.get("facts", {}):
                 found["facts"]["isolation"] = [*found["facts"]["isolation"], "remote"]
@@ -270,91 +258,13 @@ class RemoteSandbox:
 
     def close(self) -> None:
         """End the connections. The sandbox can be used again afterwards. May be called twice."""
-        with self._lock:
-            connections, self._connections = self._connections, {}
-        if self._process == os.getpid():
-            for one in connections.values():
-                one.close()
+        self._asking.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *details: object) -> None:
         self.close()
-
-    # ------------------------------------------------------------------------------ the network
-
-    def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float
-    ) -> dict[str, Any]:
-        """One request, tried until it is answered, refused, or out of time."""
-        until = time.monotonic() + seconds
-        problem = "no answer"
-        pause = _FIRST_PAUSE
-        url = ""
-        while (left := until - time.monotonic()) > 0:
-            url = random.choice([one for one in self._urls if one != url] or self._urls)
-            content = None
-            if body is not None:
-                content = json.dumps({**body, "deadline_seconds": left}).encode()
-            try:
-                answer = self._client(url).ask(method, path, content, left)
-            except NoAnswer as error:
-                problem = str(error)
-                asked = 0.0
-            else:
-                if answer.status == 200:
-                    return _content(url + path, answer)
-                problem = f"HTTP {answer.status}: {_said(answer)}"
-                if answer.status not in _RETRIED:
-                    hint = self._hint(answer)
-                    raise SandboxError(f"{url}{path} refused the request, {problem}{hint}")
-                asked = _retry_after(answer)
-            wait = max(asked, pause * random.uniform(0.5, 1.0))
-            time.sleep(max(0.0, min(wait, until - time.monotonic())))
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        raise SandboxError(f"{url}{path} gave no result within {seconds:g} s; last: {problem}")
-
-    def _client(self, url: str) -> Connections:
-        """The connections of this process; those from before a fork belong to the parent."""
-        if self._process != os.getpid():
-            self._reset()
-        with self._lock:
-            if url not in self._connections:
-                headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-                self._connections[url] = Connections(url, headers)
-            return self._connections[url]
-
-    def _hint(self, answer: Answer) -> str:
-        if answer.status in (401, 403):
-            state = "was sent" if self._token else f"was sent ({TOKEN_VARIABLE} is not set)"
-            return f" ({'a' if self._token else 'no'} token {state})"
-        if answer.status == 404:
-            return " (url should be the service's, without a path)"
-        return ""
-
-
-def read_token(token: str | None, token_file: str | None) -> str | None:
-    """The token that was given, that a file holds, or that the environment has.
-
-    Raises:
-        ConfigError: the file cannot be read, or the token is not one word of ASCII.
-    """
-    where = "the token"
-    if token is None and token_file is not None:
-        where = f"the token in {token_file}"
-        try:
-            token = Path(token_file).expanduser().read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot read a token from {token_file}: {error}") from error
-        if not token:
-            raise ConfigError(f"{token_file} holds no token")
-    elif token is None:
-        where = f"the token in {TOKEN_VARIABLE}"
-        token = os.environ.get(TOKEN_VARIABLE) or None
-    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-        raise ConfigError(f"{where} is not one word of printable ASCII")
-    return token or None
 
 
 @contextlib.contextmanager
@@ -367,30 +277,6 @@ def _reading(path: str) -> Iterator[None]:
             f"{path} answered what cannot be read, {type(error).__name__}: {error}; is it a "
             "service of this version of rlvr?"
         ) from error
-
-
-def _content(url: str, answer: Answer) -> dict[str, Any]:
-    try:
-        found = json.loads(answer.body)
-    except (ValueError, RecursionError) as error:
-        raise SandboxError(f"{url} gave what is not JSON: is it a service of rlvr?") from error
-    if not isinstance(found, dict):
-        raise SandboxError(f"{url} gave no JSON object: is it a service of rlvr?")
-    return found
-
-
-def _said(answer: Answer) -> str:
-    """What the service says is wrong, on one line."""
-    try:
-        text = str(json.loads(answer.body)["detail"])
-    except (ValueError, LookupError, TypeError, RecursionError):
-        text = answer.body[:1000].decode("utf-8", "replace")
-    return " ".join(text.split())[:300] or answer.reason
-
-
-def _retry_after(answer: Answer) -> float:
-    value = answer.headers.get("retry-after", "")
-    return float(value) if value.isdigit() else 0.0
 
 
 def _blob(source: str | bytes) -> Any:
@@ -452,4 +338,4 @@ def _failure(found: Mapping[str, Any]) -> CallFailed:
     )
 
 
-__all__ = ["RemoteSandbox", "read_token"]
+__all__ = ["RemoteSandbox"]

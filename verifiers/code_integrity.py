@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rlvr.verifiers.code_plain import plain_tests
+from rlvr.verifiers.code_plain_reader import plain_tests
 
 _PATCHERS = {"patch", "setattr", "delattr", "setitem", "object", "dict"}
 _OBJECTS = {

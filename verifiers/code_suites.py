@@ -18,7 +18,8 @@ from rlvr.sandbox.pool import SlotPool
 from rlvr.sandbox.session import CallFailed, Session, describe, run_tests
 from rlvr.sandbox.slot import Ending
 from rlvr.types import Outcome
-from rlvr.verifiers.code_plain import NotPlain, PlainTests, plain_tests
+from rlvr.verifiers.code_plain import NotPlain, PlainTests
+from rlvr.verifiers.code_plain_reader import plain_tests
 from rlvr.verifiers.code_results import ENDINGS, Tally, TestResult
 
 _TESTER_MEMORY = 512 << 20

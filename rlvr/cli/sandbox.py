@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     from rlvr import registry
     from rlvr.cli.verify import read_options
     from rlvr.errors import ConfigError, MissingExtraError
-    from rlvr.sandbox.remote import read_token
+    from rlvr.sandbox.service.asking import read_token
     from rlvr.verifiers.code_sandboxes import answers_sandbox
 
     try:

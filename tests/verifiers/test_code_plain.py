@@ -13,7 +13,8 @@ import pytest
 from rlvr.sandbox import LocalSandbox
 from rlvr.sandbox.limits import Limits
 from rlvr.sandbox.session import run_tests
-from rlvr.verifiers.code_plain import NotPlain, plain_tests
+from rlvr.verifiers.code_plain import NotPlain
+from rlvr.verifiers.code_plain_reader import plain_tests
 
 pytestmark = pytest.mark.sandbox
 
