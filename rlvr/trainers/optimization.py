@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from rlvr.distributed import ALONE, World
+from rlvr.memory import give_back_memory
 from rlvr.sharding import whole
 from rlvr.trainers.config import OptimizerConfig
 
@@ -49,6 +50,7 @@ class Optimizer:
             lr=settings.lr,
             betas=settings.betas,
             eps=settings.eps,
+            fused=True,
         )
 
     def step(self) -> tuple[float, float]:
@@ -69,6 +71,7 @@ class Optimizer:
                 group["lr"] = rate
             self.inner.step()
         self.inner.zero_grad(set_to_none=True)
+        give_back_memory()
         self.updates += 1
         return norm, rate
 

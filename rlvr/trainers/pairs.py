@@ -20,6 +20,7 @@ from rlvr.adapters import active_dropout
 from rlvr.batch import Example
 from rlvr.distributed import ALONE, World
 from rlvr.evals.intervals import mean_interval, student_interval
+from rlvr.memory import give_back_memory
 from rlvr.objectives.preference import PreferenceLoss
 from rlvr.policy import Policy
 from rlvr.seeds import derive_seed
@@ -128,6 +129,7 @@ class PairLearner:
                     (weight * judged.loss.losses.sum()).backward()
                     if counts:
                         found.append(judged)
+                    give_back_memory()
             norm, rate = self.optim.step()
             sums = self.world.add_up(sums_of(found))
         tokens = sum(length(pair.chosen) + length(pair.rejected) for pair in pairs)

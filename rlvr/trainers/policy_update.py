@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from rlvr.batch import Batch
 from rlvr.distributed import ALONE, World
 from rlvr.forward import TokenScores
+from rlvr.memory import give_back_memory
 from rlvr.objectives.aggregation import Totals, aggregate
 from rlvr.objectives.kl import adapted_kl_coefficient, kl_estimate
 from rlvr.objectives.mismatch import MismatchSums, mismatch_weights, on_policy_sequences
@@ -145,6 +146,7 @@ class PolicyUpdate:
                 (weight * self.loss(micro, totals, chosen, counted)).backward()
             if self.critic is not None:
                 counted.add(self.learn_values(self.critic, micro, totals, weight))
+            give_back_memory()
         metrics = tally.metrics(totals, self.world)
         if self.critic is not None:
             metrics["critic/grad_norm"], metrics["critic/lr"] = self.critic.optim.step()

@@ -12,6 +12,7 @@ from rlvr.batch import Batch
 from rlvr.distributed import ALONE, World
 from rlvr.errors import DataError
 from rlvr.forward import score_tokens
+from rlvr.memory import give_back_memory
 from rlvr.objectives.aggregation import aggregate
 from rlvr.objectives.supervised import cross_entropy
 from rlvr.policy import Policy
@@ -95,6 +96,7 @@ class SupervisedLearner:
                     )
                     (share if counts else 0.0 * share).backward()
                     here += share.item() if counts else 0.0
+                    give_back_memory()
             norm, rate = self.optim.step()
             loss = self.world.add_up({"loss": here})["loss"]
         return {"loss": loss, "tokens": totals.tokens, "grad_norm": norm, "lr": rate}

@@ -27,6 +27,7 @@ LAYERS = {
     "forward": 4,
     "packing": 4,
     "compute": 4,
+    "memory": 4,
     "policy": 4,
     "adapters": 4,
     "checkpoints": 4,
