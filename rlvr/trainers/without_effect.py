@@ -52,7 +52,7 @@ def without_effect(config: PolicyGradientConfig, *, is_per_token: bool) -> Itera
         if not rule.is_read and value != value_of(plain, rule.key):
             yield f"{rule.key} is {shown(value)}, {rule.why}"
     yield from twice(config.objective, plain.objective)
-    yield from never(config)
+    yield from never(config, plain)
 
 
 def as_preset(algorithm: str) -> PolicyGradientConfig:
@@ -163,7 +163,7 @@ def twice(settings: ObjectiveConfig, plain: ObjectiveConfig) -> Iterator[str]:
                 )
 
 
-def never(config: PolicyGradientConfig) -> Iterator[str]:
+def never(config: PolicyGradientConfig, plain: PolicyGradientConfig) -> Iterator[str]:
     """What is read, and can change nothing."""
     settings, rollout = config.objective, config.rollout
     in_loss = settings.kl_coefficient > 0 and settings.kl_in == "loss"
@@ -184,7 +184,8 @@ def never(config: PolicyGradientConfig) -> Iterator[str]:
             f"({config.steps}), or the policy never trains"
         )
     rollouts = rollout.tasks_per_step * rollout.group_size
-    if settings.mini_batches > rollouts:
+    # A preset's number holds for its authors' batches; a smaller one is split as far as it goes.
+    if settings.mini_batches > rollouts and settings.mini_batches != plain.objective.mini_batches:
         yield (
             f"objective.mini_batches is {settings.mini_batches}: expected at most the rollouts of "
             f"a step ({rollouts})"

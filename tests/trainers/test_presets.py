@@ -13,6 +13,7 @@ from learners import learner
 from rlvr.config import merge
 from rlvr.trainers.config import PRESETS, PolicyGradientConfig, parse_config
 from rlvr.trainers.keys import keys_of
+from rlvr.trainers.without_effect import without_effect
 
 NEEDED: dict[str, dict[str, Any]] = {
     "gdpo": {"reward": {"weights": {"right": 1.0, "length": 0.5}}},
@@ -72,6 +73,15 @@ def test_dapo_is_the_recipe_of_its_authors() -> None:
     assert run_of("dapo").overlong_tokens == 51, "a fifth of 256"
     assert run_of("dapo", rollout={"overlong_buffer": 7}).overlong_tokens == 7
     assert run_of("grpo").overlong_tokens == 0
+
+
+def test_a_smaller_batch_than_that_of_dapos_authors_is_split_as_far_as_it_goes() -> None:
+    small = run_of("dapo", rollout={"tasks_per_step": 2, "group_size": 4})
+    assert not list(without_effect(small, is_per_token=False))
+    asked = run_of(
+        "grpo", rollout={"tasks_per_step": 2, "group_size": 4}, objective={"mini_batches": 9}
+    )
+    assert list(without_effect(asked, is_per_token=False))
 
 
 @pytest.mark.parametrize("algorithm", sorted(PRESETS))
