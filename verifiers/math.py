@@ -21,7 +21,8 @@ from rlvr.verifiers.base import Verifier
 from rlvr.verifiers.equivalence.result import Limits, Result
 from rlvr.verifiers.equivalence.strictness import PRESETS, Form, LogBase, Ratios, Strictness
 from rlvr.verifiers.math_decide import decide
-from rlvr.verifiers.math_extract import Extraction, cleaned, extract
+from rlvr.verifiers.math_extract import Extraction, extract
+from rlvr.verifiers.math_written import cleaned
 
 _MAX_SHOWN = 200
 _MAX_EXTRACTED = 4000

@@ -17,6 +17,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rlvr.verifiers.math_beside import (
+    NAME,
+    OR_AFTER,
+    PLAIN_UNIT,
+    UNIT_AFTER,
+    first_side,
+    formula_around,
+    name_before,
+    or_before,
+    whole_expression,
+)
 from rlvr.verifiers.math_denials import (
     asked,
     denied_after,
@@ -165,14 +176,10 @@ def _contents(boxes: list[Box]) -> tuple[str, ...]:
 
 
 _MARKUP = re.compile(r"\\text(?:rm|bf|normal)?\s*\{|\\q?quad\b|\\[()\[\],;:! ]|[{}$*\s]+")
-_NAME = (
-    r"(?:[A-Za-z](?:_\{?\w{1,3}\}?)?'?(?:\([A-Za-z0-9](?:,[A-Za-z0-9])*\))?|\\[a-z]+"
-    r"|\([A-Za-z](?:,\s*[A-Za-z])+\)|\|[A-Za-z]+\||[A-Z]{2,3})"
-)
 _JOINER = re.compile(
     r"(?:[\s,;.&、，]|\band\b|\bor\b|\by\b|\bo\b|\be\b|\bet\b|\bou\b|\bund\b|\boder\b|и|или|和|或|与"
     r"|と|와|또는)*"
-    rf"(?:{_NAME}\s*(?:=|:))?\s*"
+    rf"(?:{NAME}\s*(?:=|:))?\s*"
 )
 _LOOSE_JOINER = re.compile(
     r"(?:[a-z]+ )?(?:[a-z]+ )?,?\s*(?:and|or)\b(?: [a-z]+){0,2}\s*(?:\w+\s*=)?\s*"
@@ -263,50 +270,7 @@ def _line_before(sentence: str) -> str:
     return line
 
 
-# ------------------------------------------------------------------------------ beside one box
-
-_FORMULA_STARTS = ("\n", "$", "\\(", "\\[", "\\\\", "&")
-_FORMULA_END = re.compile(r"(?<!\\)\$|\\\)|\\\]|\\end\{|\\\\|&|\n|\\q?quad")
-_RELATION = re.compile(
-    r"=|\\(?:approx|simeq|implies|iff|Rightarrow|rightarrow|to|Longrightarrow|equiv|le|ge|leq"
-    r"|geq|in|lt|gt)(?![A-Za-z])"
-    r"|[<>≈≤≥⇒→:,;]|\\text\{[^{}]*\}"
-)
-_NAMED = re.compile(rf"(?:^|[\s,;:({{]|\}})({_NAME})\s*=\s*$")
-_OR_WORDS = ("or", "ou", "或")
-_OR_CHARS = 60
-_NAME_CHARS = 40
-_SPACING = re.compile(r"(?:\\[,;:! ]|\\q?quad(?![a-z])|~|\s)+")
-_OPERATOR_BEFORE = re.compile(r"(?:[-−+*/]|\\(?:cdot|times|pm))\s*$")
-_OPERATOR_AFTER = re.compile(r"\s*(?:[-−+*/]|\\(?:cdot|times|pm)(?![a-z]))\s*[\w\\({]")
-_UNIT_AFTER = re.compile(
-    r"(?:\\[,;: ]|~|\s)*(\\?%|°|\^\s*\{?\s*\\circ\s*\}?|\\degree|\\(?:text|mathrm|mbox"
-    r"|textnormal|rm)\s*\{[^{}]{1,30}\}"
-    r"(?:\^\s*\{?\d\}?)?)"
-)
-_PLAIN_UNIT = re.compile(
-    r"\$?[ \t]*(%|°|(?:percent|pct|degrees?|radians?|cm|mm|km|kg|mg|ml|mL|kWh|meters?|metres?"
-    r"|centimeters?"
-    r"|kilometers?|inches|feet|foot|ft|yards?|miles?|mph|km/h|m/s|seconds?|minutes?|hours?|days?"
-    r"|weeks?|years?"
-    r"|grams?|kilograms?|pounds?|lbs?|ounces?|liters?|litres?|gallons?|cents?|dollars?|euros?"
-    r"|sq(?:uare)? [a-z]+"
-    r"|cubic [a-z]+)(?:\$?\^?\{?[23²³]\}?\$?)?)(?![\w])"
-)
-_OR_AFTER = re.compile(
-    r"[\s$*)\\]*\b(?:or|oder|ou|或)\b[\s$*(]*(?:\\\(\s*)?(?:maybe |perhaps "
-    r"|even )?(\$?[-\w\\][^.\n]{0,40})"
-)
-_OR_BEFORE = re.compile(
-    r"(\$[^$]{1,50}\$|\$?[-\d][\d.,/]*|\\[a-z{][^ ]*)[\s$*)]*\b(?:or|oder|ou"
-    r"|或)\b[\s$*(\\a-z]{0,12}$"
-)
-_TAKES_ARGUMENT = re.compile(
-    r"(?:\\[dtc]?frac(?:\{[^{}]*\})?|\\sqrt(?:\[[^\]]*\])?|\\d?binom(?:\{[^{}]*\})?|[\^_])\s*$"
-)
-
 _NO = re.compile(r"[\s$*.,;!?—-]*\bno\b", re.IGNORECASE)
-_IS_NAME = re.compile(rf"\s*{_NAME}\s*$")
 
 
 def _read_one(text: str, box: Box, note: str) -> BoxedAnswer:
@@ -318,106 +282,28 @@ def _read_one(text: str, box: Box, note: str) -> BoxedAnswer:
         return BoxedAnswer((), note, "the sentence of the box says that it is not the answer")
     if supposed(sentence):
         return BoxedAnswer((), note, "the box is only supposed")
-    other = _OR_AFTER.match(prose_after) or _or_before(prose_before)
+    other = OR_AFTER.match(prose_after) or or_before(prose_before)
     if other is not None:
-        parts = (content, _first_side(other.group(1)).strip(" $*,."))
+        parts = (content, first_side(other.group(1)).strip(" $*,."))
         return BoxedAnswer((" or ".join(parts),), "with an alternative", parts=parts)
-    before, after = _formula_around(prose_before, prose_after)
-    whole = _whole_expression(before, content, after)
+    before, after = formula_around(prose_before, prose_after)
+    whole = whole_expression(before, content, after)
     if whole is not None:
         return BoxedAnswer((whole,), "with the maths beside it")
-    unit = _UNIT_AFTER.match(after) or _PLAIN_UNIT.match(prose_after)
+    unit = UNIT_AFTER.match(after) or PLAIN_UNIT.match(prose_after)
     if unit is not None and not re.search(r"[A-Za-z%°]|\\circ", content.split("\\text")[-1][-4:]):
         written = unit.group(1).replace("$", "")
         content += written if written[0] == "^" else f" {written}"
-    name = _name_before(before)
+    name = name_before(before)
     if name and "=" not in content:
         return BoxedAnswer((content, f"{name} = {content}"), note)
     return BoxedAnswer((content,), note)
 
 
-def _or_before(before: str) -> re.Match[str] | None:
-    """What is offered before a box, as in `72 or [box]`."""
-    close = before[-_OR_CHARS:]
-    return _OR_BEFORE.search(close) if any(word in close for word in _OR_WORDS) else None
-
-
-def _name_before(before: str) -> str:
-    """The name in `x = [box]`, or nothing."""
-    before = _SPACING.sub(" ", before[-_NAME_CHARS:]).rstrip()
-    named = _NAMED.search(before) if before.endswith("=") else None
-    return named.group(1) if named is not None else ""
-
-
 def _with_name(text: str, box: Box) -> str:
-    before, _ = _formula_around(text[max(0, box.start - _BESIDE_CHARS) : box.start], "")
-    content, name = (box.content or "").strip(), _name_before(before)
+    before, _ = formula_around(text[max(0, box.start - _BESIDE_CHARS) : box.start], "")
+    content, name = (box.content or "").strip(), name_before(before)
     return f"{name} = {content}" if name and "=" not in content else content
-
-
-def _formula_around(before: str, after: str) -> tuple[str, str]:
-    """What stands before and after a box in its own formula; of prose, the same line."""
-    begin = max(
-        before.rfind(mark) + len(mark) for mark in _FORMULA_STARTS if mark in before or mark == "\n"
-    )
-    environment = before.rfind("\\begin{")
-    if environment >= begin - 1:
-        begin = before.find("}", environment) + 1 or begin
-    before = before[begin:]
-    stop = _FORMULA_END.search(after)
-    return before, after[: stop.start()] if stop else after
-
-
-def _whole_expression(before: str, content: str, after: str) -> str | None:
-    """The expression that a box is only a part of, or `None` where the box is all of it."""
-    if _is_argument(before):
-        return _last_side(before) + content + _first_side(after)
-    equals = re.match(r"\s*=\s*(?!=)(.+)", after)
-    left_operator = _OPERATOR_BEFORE.search(before[-10:])
-    if equals is not None and not left_operator:
-        right = _until_sentence(equals.group(1))
-        return f"{right} = {content}" if _IS_NAME.match(right) else f"{content} = {right}"
-    right_operator = _OPERATOR_AFTER.match(after)
-    relation_right = _RELATION.search(after)
-    if left_operator is None and right_operator is None:
-        return None
-    if relation_right is not None and relation_right.group() == "=":
-        return None  # 3 + [box] = 7 asks for what is missing
-    if left_operator is not None and not _is_math(_last_side(before)):
-        return None  # a dash in prose
-    right = _until_sentence(_first_side(after)) if right_operator else ""
-    return _last_side(before) + f"({content})" + right
-
-
-def _is_argument(before: str) -> bool:
-    """Whether a box stands inside the braces of a fraction, a root or an exponent."""
-    if "{" not in before:
-        return False
-    depth = 0
-    for mark in reversed(list(re.finditer(r"(?<!\\\\)[{}]", before))):
-        depth += 1 if mark.group() == "}" else -1
-        if depth < 0:
-            return _TAKES_ARGUMENT.search(before, 0, mark.start()) is not None
-    return False
-
-
-def _is_math(side: str) -> bool:
-    return re.search(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", side)) is None
-
-
-def _last_side(before: str) -> str:
-    ends = [match.end() for match in _RELATION.finditer(before)]
-    return before[ends[-1] :] if ends else before
-
-
-def _first_side(after: str) -> str:
-    relation = _RELATION.search(after)
-    return after[: relation.start()] if relation else after
-
-
-def _until_sentence(text: str) -> str:
-    end = re.search(r"[.,;。](?=\s|$)|[.。]$|\bfor\b|\\text\{", text)
-    return (text[: end.start()] if end else text).strip()
 
 
 _SAYING = re.compile(

@@ -32,6 +32,7 @@ from rlvr.verifiers.math_denials import asked, denied_after, denied_before, with
 from rlvr.verifiers.math_phrases import claims, is_answer, is_offered, is_own, labels
 from rlvr.verifiers.math_retractions import dismissed, restated, taken_back
 from rlvr.verifiers.math_sentence import sentence_value
+from rlvr.verifiers.math_written import cleaned, first_sentence
 
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]*)")
 _HEADING = re.compile(
@@ -47,10 +48,6 @@ _TURN_END = re.compile(
     r"|<end_of_turn>|<eos>"
 )
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
-_SENTENCE_END = re.compile(
-    r"(?<![A-Za-z])\.(?=\s|$|\*)|(?<=[A-Za-z}$)\]])\.(?=\s+[A-Z]|\s*$|\*)|[。！？!?](?=\s|$|\*)|。"
-)
-_ABBREVIATED = re.compile(r"\b[ap]\.m\.$", re.IGNORECASE)
 _EXPLANATION = re.compile(
     r"(?:(?:,|\s)\s*(?:because|since|as (?:we|the|it|they|this|option|shown|required|desired)"
     r"|which (?:is|means|gives|matches)"
@@ -76,11 +73,6 @@ _NOT = re.compile(
     r"|не\b)", re.IGNORECASE
 )  # fmt: skip
 _VALUE = re.compile(r"\$?[-\d.,/%\s\\{}()+*^_$]*(?:\\?[a-z]+[-\d.,/%\s\\{}()+*^_$]*){0,4}")
-_LOOSE_COMMA = re.compile(r"(?<=\d)\s*\{\s*,\s*\}\s*(?=\d)")
-_BRACKETED_MATRIX = re.compile(
-    r"\(\s*(\\begin\{[a-zA-Z]*matrix\}(?:(?!\\begin).)*\\end\{[a-zA-Z]*matrix\})\s*\)$", re.DOTALL
-)
-_GLUED_SPACE = re.compile(r"\\(q?quad)(?=[A-Za-z])")
 _TAIL_CHARS = 20_000
 _PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _MAX_CHARS = 200_000
@@ -154,28 +146,6 @@ def extract(response: str, cut_short: bool = False, last_line: bool = True) -> E
     if not last_line:
         return Extraction("", "none", Outcome.NO_ANSWER, "nothing marks an answer")
     return _from_whole(response) or _from_last_line(tail)
-
-
-def cleaned(text: str) -> str:
-    r"""An answer or a ground truth without what is only an accident of how it was written.
-
-    One pair of formula marks around it, backslashes that were all doubled, `\quadx`.
-    """
-    text = text.strip()
-    if "\\" in text:
-        if "\\\\" in text and not re.search(r"(?<!\\)\\[A-Za-z]", text):
-            text = re.sub(r"\\\\(?=[A-Za-z,;!{}])", lambda _: "\\", text)
-        text = _GLUED_SPACE.sub(r"\\\1 ", text)
-        text = math_last_line.unwrapped(text)
-    if "{" in text:
-        text = _LOOSE_COMMA.sub("{,}", text)
-    if text.startswith("$"):
-        inner = text.strip("$").strip() if text.endswith(("$", "$.")) else text
-        inner = text.removesuffix(".").strip("$").strip() if text.endswith("$.") else inner
-        text = inner if "$" not in inner and inner else text
-    if text.startswith("(") and "matrix" in text:
-        text = _BRACKETED_MATRIX.sub(r"\1", text)
-    return text
 
 
 def boxes(response: str) -> list[str | None]:
@@ -360,7 +330,7 @@ def _from_claims(text: str, cut_short: bool) -> Extraction | None:
         rest = text[claim.end :]
         if not rest.strip(" *_$:：\n\t") or not is_own(text, claim):
             continue
-        answer, length = _first_sentence(rest)
+        answer, length = first_sentence(rest)
         end = claim.end + length
         if not _LEADING.sub("", answer):
             continue
@@ -390,34 +360,6 @@ def _unless_another(answer: str, rest: str) -> Extraction:
         return found
     reason = f"the text behind it names another answer: {others[0][:80]!r}"
     return Extraction("", "phrase", Outcome.INCORRECT, reason)
-
-
-def _first_sentence(rest: str) -> tuple[str, int]:
-    """The first sentence, or the display formula that begins there; and how far it goes."""
-    stripped = rest.lstrip(" \t*_:：\n")
-    skipped = len(rest) - len(stripped)
-    for opening, closing in (("$$", "$$"), ("\\[", "\\]")):
-        if stripped.startswith(opening):
-            end = stripped.find(closing, 2)
-            if end > 0:
-                return stripped[2:end].strip(), skipped + end + 2
-    line = stripped.split("\n", 1)[0]
-    for stop in _SENTENCE_END.finditer(line):
-        if not _ABBREVIATED.search(line, 0, stop.end()) and not _inside_formula(line, stop.start()):
-            return line[: stop.start()].strip(), skipped + stop.end()
-    return line.strip(), skipped + len(line)
-
-
-def _inside_formula(line: str, position: int) -> bool:
-    r"""Whether a position lies between two dollar signs, or between `\(` and `\)`."""
-    before = line[:position]
-    if before.count("\\(") > before.count("\\)"):
-        return "\\)" in line[position:]
-    if before.endswith("$"):
-        return False
-    signs = len(re.findall(r"(?<!\\)\$", line))
-    pattern = r"(?<!\\)\$" if signs % 2 == 0 else r"(?<!\\)\$(?!\d)"  # an odd one is a price
-    return len(re.findall(pattern, before)) % 2 == 1 and "$" in line[position + 1 :]
 
 
 def _as_answer(sentence: str, rule: str) -> Extraction:
