@@ -358,6 +358,8 @@ _FORGING_PROGRAMS = (
     "exit_at_import",
     "exit_exec",
     "forges_a_report",
+    "is_a_module",
+    "is_an_exception",
     "patches_builtins",
     "prints_tokens",
     "reads_frames",
@@ -375,8 +377,8 @@ def forgeries() -> dict[str, Callable[[Problem], str | None]]:
         source = (PROGRAMS / f"{name}.py.txt").read_text(encoding="utf-8")
 
         def make(problem: Problem) -> str:
-            renamed = source.replace("def double(x)", f"def {problem.entry}(*x)")
-            return renamed.replace('b"double"', f'b"{problem.entry}"')
+            any_arguments = source.replace("def double(x)", "def double(*x)")
+            return re.sub(r"\bdouble\b", problem.entry, any_arguments)
 
         return make
 

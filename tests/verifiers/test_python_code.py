@@ -168,6 +168,27 @@ def test_each_way_for_a_program_to_fail_has_its_outcome(code, outcome, passed) -
     assert verdict.metrics == {"tests_passed": float(passed), "tests_total": 2.0}
 
 
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("pass", Outcome.CORRECT),
+        ("1 / 0", Outcome.RUNTIME_ERROR),
+        ("raise SystemExit(1)", Outcome.RUNTIME_ERROR),
+        ("import os; os._exit(1)", Outcome.RUNTIME_ERROR),
+        ("import ctypes; ctypes.string_at(0)", Outcome.RUNTIME_ERROR),
+        ("import os; os.kill(os.getpid(), 9); os.execv('/nowhere', ['x'])", Outcome.RUNTIME_ERROR),
+        ("print(", Outcome.COMPILE_ERROR),
+        ("while True: pass", Outcome.TIMEOUT),
+        ("x = [0] * 10**10", Outcome.MEMORY_LIMIT),
+    ],
+)
+def test_an_error_is_no_right_answer_where_nothing_is_expected(code, outcome) -> None:
+    """An empty output is what a program that failed leaves, too."""
+    answer = {"style": "stdio", "cases": [{"input": "", "output": ""}]}
+    verdict = judge(PythonCodeVerifier(timeout=0.5), code, answer)
+    assert (verdict.outcome, verdict.is_correct) == (outcome, code == "pass"), verdict
+
+
 def test_partial_rewards_the_share_of_tests() -> None:
     verdict = judge(PythonCodeVerifier(partial=True), "print(3)", STDIO)
     assert (verdict.outcome, verdict.reward) == (Outcome.PARTIAL, 0.5)
