@@ -1,8 +1,9 @@
 """How a model computes: bfloat16 products over float32 weights, activations made twice, compiled.
 
-Each is a property of the module, so that trainers and samplers use it as before. It works by giving
-the module, or its layers, a class of their own that derives from the one they have and bears its
-name: copies keep it, `save_pretrained` and FSDP do not notice.
+Gradients in a fixed order (`backward`) are a property of the process, each of the others of the
+module, so that trainers and samplers use it as before. It works by giving the module, or its
+layers, a class of their own that derives from the one they have and bears its name: copies keep it,
+`save_pretrained` and FSDP do not notice.
 """
 
 from __future__ import annotations
@@ -14,11 +15,40 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rlvr.errors import ConfigError
+
+_strict = False
+
+
+def fix_order(wanted: bool) -> None:
+    """Choose whether this process's `backward` may only use kernels that add up in a fixed order.
+
+    On a CPU they all do. On a GPU flash attention's backward pass does where torch is asked
+    strictly (`warn_only=False`), and not otherwise. Asked for all the time, that would make an
+    error of what has no such kernel and needs none, such as the sampler's cumulative sums.
+    """
+    global _strict
+    _strict = wanted
+
+
+def backward(loss: Tensor) -> None:
+    """Add a loss's gradients to those of the parameters, in a fixed order where that was chosen.
+
+    Raises:
+        RuntimeError: it was, and torch has no such kernel for something on the way; it names it.
+    """
+    if not _strict:
+        loss.backward()
+        return
+    torch.use_deterministic_algorithms(True)
+    try:
+        loss.backward()
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def compute_in(model: nn.Module, dtype: torch.dtype) -> None:

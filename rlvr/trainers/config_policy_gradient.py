@@ -131,6 +131,16 @@ class PolicyGradientConfig(RunConfig):
         return self
 
     @model_validator(mode="after")
+    def _no_thread_samples_meanwhile(self) -> PolicyGradientConfig:
+        if self.deterministic and self.rollout.max_staleness:
+            raise ValueError(
+                f"deterministic is true and rollout.max_staleness {self.rollout.max_staleness}: "
+                "expected 0, because torch's strict mode would hold for the thread that samples "
+                "too"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _ratios_are_of_one_policy(self) -> PolicyGradientConfig:
         if self.lora is not None and self.lora.dropout:
             raise ValueError(

@@ -161,6 +161,9 @@ class RunConfig(Section):
     """Keep one activation a layer and compute the others again: less memory for more time."""
     compile: bool = False
     """Compile the layers with `torch.compile`: minutes at the start, faster steps after."""
+    deterministic: bool = False
+    """On a GPU: add up gradients in a fixed order, or fail where torch has no kernel that does.
+    Slower, and without it two runs differ by rounding; on a CPU the order is fixed anyway."""
     device: str = "auto"
     """`auto` takes a GPU where there is one."""
     threads: PositiveInt = 1

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from rlvr.batch import Batch
 from rlvr.checkpoints_optimizer import load_optimizer, save_optimizer
+from rlvr.compute import backward
 from rlvr.distributed import ALONE, World
 from rlvr.errors import CheckpointError
 from rlvr.files import write_json
@@ -89,7 +90,7 @@ class Critic:
             returns.to(values.device),
             clip=self.settings.value_clip,
         )
-        (weight * per_token.sum() / max(totals.tokens, 1)).backward()
+        backward(weight * per_token.sum() / max(totals.tokens, 1))
         loss = per_token.detach().sum(dtype=torch.float64)
         return {f"critic/{name}": value for name, value in {**sums, "loss": loss}.items()}
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rlvr.adapters import active_dropout
 from rlvr.batch import Example
+from rlvr.compute import backward
 from rlvr.distributed import ALONE, World
 from rlvr.evals.intervals import mean_interval, student_interval
 from rlvr.memory import give_back_memory
@@ -126,7 +127,7 @@ class PairLearner:
                 for part, counts in pairs_here(pairs, self.config.micro_batch_tokens, self.world):
                     judged = self.judge(part)
                     weight = counts / len(pairs)
-                    (weight * judged.loss.losses.sum()).backward()
+                    backward(weight * judged.loss.losses.sum())
                     if counts:
                         found.append(judged)
                     give_back_memory()

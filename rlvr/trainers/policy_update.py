@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlvr.batch import Batch
+from rlvr.compute import backward
 from rlvr.distributed import ALONE, World
 from rlvr.forward import TokenScores
 from rlvr.memory import give_back_memory
@@ -143,7 +144,7 @@ class PolicyUpdate:
             weight = 1.0 if counts else 0.0
             if not critic_alone:
                 chosen = None if selected is None else selected[mini.positions(sequences)]
-                (weight * self.loss(micro, totals, chosen, counted)).backward()
+                backward(weight * self.loss(micro, totals, chosen, counted))
             if self.critic is not None:
                 counted.add(self.learn_values(self.critic, micro, totals, weight))
             give_back_memory()

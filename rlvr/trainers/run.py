@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import yaml
 
+from rlvr.compute import fix_order
 from rlvr.config import load_mapping
 from rlvr.distributed import World, join
 from rlvr.errors import UserError
@@ -134,6 +135,7 @@ def make_repeatable(config: RunConfig) -> None:
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    fix_order(config.deterministic)
 
 
 @contextmanager

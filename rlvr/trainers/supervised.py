@@ -9,6 +9,7 @@ from typing import Any
 
 from rlvr.adapters import active_dropout
 from rlvr.batch import Batch
+from rlvr.compute import backward
 from rlvr.distributed import ALONE, World
 from rlvr.errors import DataError
 from rlvr.forward import score_tokens
@@ -94,7 +95,7 @@ class SupervisedLearner:
                         how="token-mean",
                         totals=totals,
                     )
-                    (share if counts else 0.0 * share).backward()
+                    backward(share if counts else 0.0 * share)
                     here += share.item() if counts else 0.0
                     give_back_memory()
             norm, rate = self.optim.step()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -12,7 +12,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoModelForCausalLM
 
 from rlvr.batch import Batch, Example
-from rlvr.compute import checkpoint_activations, compile_layers, compute_dtype, compute_in
+from rlvr.compute import (
+    backward,
+    checkpoint_activations,
+    compile_layers,
+    compute_dtype,
+    compute_in,
+    fix_order,
+)
 from rlvr.errors import ConfigError
 from rlvr.forward import score_tokens
 from rlvr.policy import Policy, make_policy
@@ -136,6 +143,45 @@ def test_copies_and_files_are_of_the_same_model(narrow: bool, tmp_path: Path) ->
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert next(loaded.parameters()).dtype == torch.float32
     assert torch.equal(loaded.lm_head.weight, twin.lm_head.weight)
+
+
+class Watch(torch.autograd.Function):
+    """Notes, while gradients are taken, whether torch would only warn."""
+
+    seen: ClassVar[list[bool]] = []
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        Watch.seen.append(torch.is_deterministic_algorithms_warn_only_enabled())
+        return gradient
+
+
+def test_a_fixed_order_is_asked_for_strictly_while_gradients_are_taken_and_only_then() -> None:
+    """Flash attention's backward pass on a GPU listens to the strict mode alone."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    x = torch.ones(2, requires_grad=True)
+    try:
+        for wanted in (False, True):
+            fix_order(wanted)
+            backward(Watch.apply(x).sum())
+            assert torch.is_deterministic_algorithms_warn_only_enabled()
+        with pytest.raises(RuntimeError, match="deliberate"):
+            backward(Fails.apply(x).sum())
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        fix_order(False)
+    assert Watch.seen == [True, False]
+    assert x.grad is not None and x.grad.tolist() == [2.0, 2.0]
+
+
+class Fails(Watch):
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("deliberate")
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Write `golden/trl.json` and `golden/verl.json`: what TRL 1.16 and verl 0.9.1 themselves compute.
 
-Not part of the test run. It needs an environment of its own with `trl==1.16.*`, `verl==0.9.1` and
-their dependencies (torch and transformers as in `constraints.txt`); then
+Not part of the test run. It needs an environment of its own with `requirements-golden.txt` (TRL,
+verl and what they import; torch and transformers as in `constraints.txt`); then
 
     python tests/objectives/make_golden.py
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
+import re
 import textwrap
 from collections import defaultdict
 from pathlib import Path
@@ -467,6 +468,30 @@ def mismatch_cases() -> list[Any]:
     return cases
 
 
+def offered() -> dict[str, list[str]]:
+    """The names that each library itself knows, so that a test can see what is not compared."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+    from verl.trainer.ppo import core_algos
+
+    loss_lines = [
+        line
+        for line in inspect.getsource(GRPOTrainer._compute_loss).splitlines()
+        if "self.loss_type" in line
+    ]
+    estimators = core_algos.ADV_ESTIMATOR_REGISTRY
+    return {
+        "trl policy": sorted(set(re.findall(r'"(\w+)"', "\n".join(loss_lines)))),
+        "verl policy": sorted(core_algos.POLICY_LOSS_REGISTRY),
+        "verl advantage": sorted(str(getattr(name, "value", name)) for name in estimators),
+        "verl aggregation": sorted(
+            set(re.findall(r'"((?:seq|token)-[\w-]+)"', inspect.getsource(core_algos.agg_loss)))
+        ),
+        "verl kl": sorted(
+            set(re.findall(r'"(\w+)"', inspect.getsource(core_algos.kl_penalty_forward)))
+        ),
+    }
+
+
 def main() -> None:
     import trl
     import verl
@@ -474,6 +499,7 @@ def main() -> None:
     content = {
         "versions": {"trl": trl.__version__, "verl": verl.__version__, "torch": torch.__version__},
         "max_length": MAX_LENGTH,
+        "offered": offered(),
         "batches": {
             name: {
                 key: [round_trip(row, "float32") for row in value.tolist()]

@@ -17,7 +17,9 @@ from rlvr.objectives.mismatch import mismatch_weights, on_policy_sequences
 from rlvr.objectives.policy import PolicyTokens, policy_loss
 from rlvr.objectives.token_selection import keep_only, select_tokens
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "policy.json").read_text())
+FOLDER = Path(__file__).parent / "golden"
+GOLDEN = json.loads((FOLDER / "policy.json").read_text())
+ADVANTAGES = json.loads((FOLDER / "advantages.json").read_text())
 DTYPES = {"float32": (torch.float32, 1e-6), "float64": (torch.float64, 1e-12)}
 # verl adds 1e-8 to the lengths that it divides by in a sequence's mean.
 VERL_EPSILON = 1e-8
@@ -98,6 +100,40 @@ def check(theirs, loss, gradient, tolerance):
 
 def name_of(case):
     return f"{case['source']}-{case['batch']}".replace(" ", "_")
+
+
+# Their names for what the cases have under another one; None is what there is no counterpart of.
+ALIASES = {
+    "verl policy": {"bypass_mode": "vanilla"},  # the same losses, to the sampler's logprobs
+    "verl advantage": {
+        "grpo": "group",
+        "grpo_vectorized": "group",
+        "grpo_passk": "max-gap",
+        "rloo": "leave-one-out",
+        "rloo_vectorized": "leave-one-out",
+        "reinforce_plus_plus": "reinforce++",
+        "reinforce_plus_plus_baseline": "reinforce++-baseline",
+        "optimal_token_baseline": None,
+        "tir_optimal_token_baseline": None,
+    },
+    "verl kl": {"kl": "k1", "mse": "k2", "low_var_kl": "k3", "full": None},
+}
+
+
+@pytest.mark.parametrize("family", GOLDEN["offered"])
+def test_what_they_offer_is_compared(family):
+    policies = {case["source"] for case in GOLDEN["policy"]}
+    library = family.split()[0]
+    compared = {
+        "policy": {name.removeprefix(f"{library} ") for name in policies if library in name},
+        "advantage": {case["name"] for key in ADVANTAGES for case in ADVANTAGES[key]
+                      if key in ("verl_outcome", "verl_tokens")},
+        "aggregation": {case["options"]["how"] for case in ADVANTAGES["verl_aggregation"]},
+        "kl": {case["ours"]["kind"] for case in GOLDEN["kl"]},
+    }[family.split()[1]]  # fmt: skip
+    aliases = ALIASES.get(family, {})
+    names = {aliases.get(name, name) for name in GOLDEN["offered"][family]} - {None}
+    assert len(names) > 3 and names <= compared
 
 
 @each_dtype

@@ -138,6 +138,11 @@ def test_functions_of_a_local_file_train(tmp_path: Path) -> None:
             "maxrl divides by the mean reward",
         ),
         ({"reward": {"weights": {"reward": 0.0}}}, "weights are all 0"),
+        (
+            {"deterministic": True, "rollout": {"max_staleness": 1}},
+            "deterministic is true and rollout.max_staleness 1: expected 0",
+        ),
+        ({"rollout": {"overlong_buffer": 2.5}}, "overlong_buffer is 2.5: expected whole tokens"),
         ({"optimizer": {"betas": [1.2, 0.9]}}, "optimizer.betas.0"),
     ],
 )
