@@ -52,6 +52,12 @@ class SupervisedConfig(GivenDataConfig):
     def _one_source(self) -> SupervisedConfig:
         if (self.data is None) == (self.environment is None):
             raise ValueError("expected either data or environment")
+        for key, value in (("split", "train"), ("completion_column", "completion")):
+            if self.environment is not None and getattr(self, key) != value:
+                raise ValueError(
+                    f"{key} is {getattr(self, key)!r}, which is of data: leave it out, or give it "
+                    "to the environment"
+                )
         return self
 
 

@@ -152,6 +152,7 @@ class RunConfig(Section):
     policy: str
     """A folder, a Hub name, or `new`."""
     new_policy: NewPolicyConfig = NewPolicyConfig()
+    """The shape of a `policy: new`; of any other, the weights themselves say it."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the model computes in."""
     master_weights: bool = True

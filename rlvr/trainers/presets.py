@@ -93,8 +93,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Zheng et al. 2025, arXiv:2507.18071: the ratio of whole sequences; four mini-batches a batch
     # (section 5.1).
     "gspo": {"objective": {"loss": "gspo", "mini_batches": 4}},
-    # MiniMax 2025 (M1), arXiv:2506.13585: the clipped ratio as a weight without a gradient.
-    "cispo": {"objective": {"loss": "cispo", "aggregation": "token-mean"}},
+    # MiniMax 2025 (M1), arXiv:2506.13585: the clipped ratio as a weight without a gradient, 16
+    # updates a batch (section 3.1).
+    "cispo": {"objective": {"loss": "cispo", "aggregation": "token-mean", "mini_batches": 16}},
     # Gao et al. 2025, arXiv:2511.20347: a soft gate in place of the clip.
     "sapo": {"objective": {"loss": "sapo"}},
     # Zhao et al. 2025, arXiv:2507.20673: the geometric mean of the ratios of a sequence.

@@ -10,7 +10,7 @@ from learners import configured
 
 from rlvr.config import merge
 from rlvr.errors import ConfigError
-from rlvr.trainers.config import PRESETS
+from rlvr.trainers.config import PRESETS, parse_config
 
 
 class Idle(NamedTuple):
@@ -185,3 +185,11 @@ def test_a_preset_sets_nothing_that_is_refused(tmp_path: Path, algorithm: str) -
     configured(tmp_path, **needed)
     again = merge(PRESETS[algorithm], needed)
     assert configured(tmp_path, **again) == configured(tmp_path, **needed)
+
+
+@pytest.mark.parametrize(("key", "value"), [("split", "test"), ("completion_column", "chosen")])
+def test_keys_of_rows_are_refused_where_an_environment_is_imitated(key: str, value: str) -> None:
+    file = {"algorithm": "sft", "policy": "new", "output": "run", "steps": 1, key: value}
+    with pytest.raises(ConfigError, match=f"{key} is '{value}', which is of data"):
+        parse_config({**file, "environment": "arithmetic"}, "test")
+    parse_config({**file, "data": "rows.jsonl"}, "test")
