@@ -1,7 +1,7 @@
 """Our GRPO update beside TRL's: tokens a second and peak memory on the same rollouts.
 
     python benchmarks/trainer.py --peers PYTHON [--shape small large] [--part update step]
-        [--rounds 3] [--steps 2] [--threads 1] [--plot FOLDER]
+        [--setting fast default small] [--rounds 3] [--steps 2] [--threads 1] [--plot FOLDER]
     python benchmarks/trainer.py --gpu ...      (real shapes, long context: see trainer_gpu.py)
 
 `--peers` names the Python of an environment that has trl 1.16, accelerate and datasets; it is run
@@ -15,9 +15,11 @@ they did the same work, or the benchmark fails.
 
 Seconds of the processor are what counts on a machine that others use; wall time stands beside them.
 Memory is the peak of the resident set: in all, and above what the process held before its first
-step, which is the model and the libraries. Each side runs twice: fast (no gradient checkpointing,
-`--rows` rows of the longest at a time) and small (checkpointing, one row at a time). TRL's chunked
-log-probabilities are always on; its `use_liger_kernel` wants Triton, and so a GPU.
+step, which is the model and the libraries. Each setting runs on both sides: `fast` (`--rows` rows
+of the longest at a time, all activations kept), `default` (8 rows and gradient checkpointing, which
+are TRL's defaults) and `small` (one row, checkpointing). TRL's chunked log-probabilities are always
+on; its `use_liger_kernel` wants Triton, and so a GPU. Weights, gradients and AdamW's state are
+float32 on both sides, 16 bytes a weight: 0.9 GiB of the large shape that no setting saves.
 """
 
 from __future__ import annotations
@@ -55,12 +57,17 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
+SETTINGS = {"fast": (None, False), "default": (8, True), "small": (1, True)}
+"""Rows of the longest at a time (None: `--rows`), and whether activations are computed twice."""
+
+
 def main() -> None:
     """Measure, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--peers", help="Python with trl (see the docstring)")
     parser.add_argument("--shape", nargs="+", choices=[*SHAPES, *trainer_gpu.SHAPES])
     parser.add_argument("--part", nargs="*", choices=("update", "step"), default=["update"])
+    parser.add_argument("--setting", nargs="+", choices=SETTINGS, default=["fast", "small"])
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side, in turn")
     parser.add_argument("--steps", type=int, default=2, help="a run; the first warms up")
     parser.add_argument("--threads", type=int, default=1)
@@ -95,15 +102,12 @@ def compare(shape: str, part: str, options: argparse.Namespace) -> None:
     """Run all sides in turn, and print a line for each."""
     rows = rollouts(options.tasks, options.group, options.longest)
     base = request(SHAPES[shape], rows, options) | {"generate": part == "step"}
-    sides = {"rlvr": base | {"side": "rlvr"}}
-    least = {"checkpointing": True, "micro_batch_tokens": options.longest + 256}
-    sides["rlvr, smallest"] = sides["rlvr"] | least
-    if options.peers:
-        sides["trl, fastest"] = base | {"side": "trl"}
-        sides["trl, smallest"] = sides["trl, fastest"] | {
-            "checkpointing": True,
-            "rows_at_a_time": 1,
-        }
+    sides = {}
+    for setting in options.setting:
+        size, checkpointing = SETTINGS[setting]
+        chosen = at_a_time(size or options.rows, options) | {"checkpointing": checkpointing}
+        for side in ("rlvr", "trl") if options.peers else ("rlvr",):
+            sides[f"{setting}, {side}"] = base | chosen | {"side": side}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for _ in range(options.rounds):
         for name, asked in sides.items():
@@ -111,7 +115,8 @@ def compare(shape: str, part: str, options: argparse.Namespace) -> None:
     if part == "update":
         norms = {name: results[0]["grad_norm"] for name, results in found.items()}
         tolerance = 5e-2 if options.bf16 else 1e-3
-        if any(abs(n / norms["rlvr"] - 1) > tolerance for n in norms.values()):
+        first = next(iter(norms.values()))
+        if any(abs(norm / first - 1) > tolerance for norm in norms.values()):
             sys.exit(f"the sides did not do the same work: gradient norms {norms}")
     tokens = sum(len(row["prompt"]) + len(row["completion"]) for row in rows)
     print(f"\n{shape}, {part}: {len(rows)} rollouts, {tokens} tokens given")
@@ -150,11 +155,15 @@ def request(shape: dict[str, Any], rows: list[Any], options: argparse.Namespace)
         "steps": options.steps,
         "bf16": options.bf16,
         "checkpointing": False,
-        "rows_at_a_time": options.rows,
-        "micro_batch_tokens": options.rows * (options.longest + 256),
+        **at_a_time(options.rows, options),
         "new_tokens": options.new_tokens,
         "generate": False,
     }
+
+
+def at_a_time(rows: int, options: argparse.Namespace) -> dict[str, int]:
+    """So many of the longest rows in one forward pass, in the words of both sides."""
+    return {"rows_at_a_time": rows, "micro_batch_tokens": rows * (options.longest + 256)}
 
 
 def rollouts(tasks: int, group: int, longest: int) -> list[dict[str, Any]]:
