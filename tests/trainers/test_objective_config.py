@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from learners import configured, learner
 
 from rlvr.errors import UserError
@@ -35,6 +36,25 @@ def test_a_loss_keeps_its_own_clip_range_unless_told(tmp_path: Path) -> None:
     assert found.loss.options == {"clip_high": 0.3}, "not the preset's"
     found = resolve(configured(tmp_path, algorithm="dapo", objective={"loss": "gspo"}).objective)
     assert found.loss.options == {}, "the preset's range is of another loss"
+
+
+def test_clip_covs_selection_knows_the_clip_range_of_the_loss(tmp_path: Path) -> None:
+    """Tokens that the clip cuts anyway are not drawn: by the range that cuts them."""
+    one = objective(tmp_path, loss="clip-cov", clip_high=0.28)
+    assert one.selection.options == {"clip_high": 0.28} == one.loss.options
+    other = {"name": "clip-cov", "share": 0.1, "clip_high": 0.5}
+    own = objective(tmp_path, loss="clip-cov", clip_high=0.28, token_selection=other)
+    assert own.selection.options == {"share": 0.1, "clip_high": 0.5}
+    assert objective(tmp_path, loss="kl-cov").selection.options == {}
+
+
+def test_a_bare_off_in_yaml_is_off(tmp_path: Path) -> None:
+    """YAML reads it as false."""
+    text = "{kl_coefficient: 0.1, kl_ratio: off, mismatch: {level: off}}"
+    found = configured(tmp_path, objective=yaml.safe_load(text)).objective
+    assert (found.kl_ratio, found.mismatch.level) == ("off", "off")
+    found = configured(tmp_path, objective={"kl_coefficient": 0.1, "kl_ratio": True}).objective
+    assert found.kl_ratio == "token"
 
 
 def test_functions_of_a_local_file_train(tmp_path: Path) -> None:
