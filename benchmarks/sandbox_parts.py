@@ -137,7 +137,7 @@ def make_stages(
 
     def stage(steps: Any) -> None:
         if settings.nursery:
-            pid, pidfd = settings.nursery.clone(steps, 0)
+            pid, pidfd = settings.nursery.clone(steps, program.ROLES["run"])
         else:
             (pid, failed), pidfd = steps.clone(), steps.pidfd
             if pid == 0:

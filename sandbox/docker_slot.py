@@ -22,7 +22,7 @@ from rlvr.sandbox.docker_engine import CONTROL_FOLDER, ContainerSpec, Engine, is
 from rlvr.sandbox.docker_stream import AttachedStream
 from rlvr.sandbox.guest.relay import Relay
 from rlvr.sandbox.limits import Limits
-from rlvr.sandbox.local import ENVIRONMENT
+from rlvr.sandbox.local import AT_START
 from rlvr.sandbox.slot import Slot, SlotDied
 from rlvr.sandbox.waiting import readable
 
@@ -198,7 +198,7 @@ class Starter:
         return self._greet(slot)
 
     def _run(self, size: Size, user: int, place: str, folder: str | None) -> str:
-        environment = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
+        environment = [f"{name}={value}" for name, value in AT_START.items()]
         boot = _BOOT.read_text(encoding="utf-8")
         spec = ContainerSpec(
             image=self.image,

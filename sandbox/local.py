@@ -54,6 +54,9 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
 }
+# What a library's calls lead to is looked up at the start: each program would look up all that it
+# calls anew. The guest forgets the variable, so programs have only `ENVIRONMENT`.
+AT_START = {**ENVIRONMENT, "LD_BIND_NOW": "1"}
 
 
 class LocalSandbox(SlotPool):
@@ -184,7 +187,7 @@ def _start(python: str, config: str, control: socket.socket) -> subprocess.Popen
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=[control.fileno()],
-        env=ENVIRONMENT,
+        env=AT_START,
         cwd="/",
         start_new_session=True,
     )

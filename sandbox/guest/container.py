@@ -105,6 +105,7 @@ def main(control: socket.socket, config: dict[str, Any]) -> None:
         OSError: this is no container as the host should have made it.
     """
     kernel.forget_command_line(b"sandbox")
+    kernel.forget_variable("LD_BIND_NOW")
     sys.argv, sys.orig_argv = [""], [sys.executable]
     kernel.set_dumpable(False)
     if not kernel.SUPPORTED:

@@ -179,6 +179,17 @@ def forget_command_line(title: bytes) -> None:
         ctypes.memmove(start, title.ljust(end - start, b"\0")[: end - start], end - start)
 
 
+def forget_variable(name: str) -> None:
+    """Take a variable out of the environment, and its text from where the kernel shows it."""
+    text = f"{name}={os.environ.pop(name, '')}".encode()
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[47]), int(fields[48])  # env_start, env_end
+    at = ctypes.string_at(start, end - start).find(text) if 0 < start < end else -1
+    if at >= 0:
+        ctypes.memset(start + at, 0, len(text))
+
+
 def drop_bounding_set() -> None:
     """Nothing executed from here on can gain a capability."""
     for capability in range(64):

@@ -20,14 +20,16 @@ import struct
 from collections.abc import Callable
 from typing import NoReturn
 
-from .steps import Steps, load  # noqa: TID251
+from .steps import CALL, Steps, load  # noqa: TID251
 
 CLONE_FILES, CLONE_PARENT = 0x00000400, 0x00008000
 BYTES = 1 << 16
 _PR_SET_PDEATHSIG, _SIGKILL = 1, 9
-_ROWS_AT, _ROLE_AT, _PIDFD_AT = 64, 8, 16
+_ROWS_AT, _MAIN_AT, _PIDFD_AT, _CALL_AT = 64, 8, 16, 24
 
-# long serve(long *area, long asked, long answers)      area: count or pid, role, pidfd; rows at 64
+# long serve(long *area, long asked, long answers)
+#
+# The area: a count or a pid, the child's function, a pidfd, `CALL`; rows at 64.
 #
 #     push rbx; push rbp; push r12; push r13; push r14; push r15
 #     mov r13, rdi; mov r14, rsi; mov r15, rdx
@@ -38,20 +40,20 @@ _ROWS_AT, _ROLE_AT, _PIDFD_AT = 64, 8, 16
 #     syscall
 #     test r12, r12; jne 3f
 #     test rax, rax; jne 6f                           the first is the clone
-#     mov r14, [r13+8]                                the child's role
+#     mov r14, [r13+8]; mov r15, [r13+24]             the child's function; the area goes
 # 3:  cmp rax, -4095; jae 4f
 #     inc r12; add rbx, 64; cmp r12, rbp; jb 2b
-#     mov rax, r14; jmp 5f
+#     sub rsp, 8; mov rdi, r14; call r15; jmp 7f      it never returns
 # 4:  neg rax; shl r12, 16; or rax, r12; neg rax      -(step << 16 | errno)
-# 5:  pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx; ret
+#     pop r15; pop r14; pop r13; pop r12; pop rbp; pop rbx; ret
 # 6:  mov [r13], rax; write(answers, area, 8); jmp 1b
 # 7:  exit_group(0)
 _X86_64 = bytes.fromhex(
-    "535541544155415641574989fd4989f64989d731c04c89f74c89eeba080000000f054883f8080f8582000000"
+    "535541544155415641574989fd4989f64989d731c04c89f74c89eeba080000000f054883f8080f858d000000"
     "498b6d00498d5d404531e4488b03488b7b08488b7310488b53184c8b53204c8b43284c8b4b300f054d85e475"
-    "094885c075354d8b7508483d01f0ffff731149ffc44883c3404939ec72c14c89f0eb0d48f7d849c1e4104c09"
-    "e048f7d8415f415e415d415c5d5bc349894500b8010000004c89ff4c89eeba080000000f05e965ffffff31ff"
-    "b8e70000000f05"
+    "0d4885c075404d8b75084d8b7d18483d01f0ffff731849ffc44883c3404939ec72bd4883ec084c89f741ffd7"
+    "eb3348f7d849c1e4104c09e048f7d8415f415e415d415c5d5bc349894500b8010000004c89ff4c89eeba0800"
+    "00000f05e95affffff31ffb8e70000000f05"
 )
 _serve = load(_X86_64, 3)
 
@@ -72,12 +74,11 @@ class Nursery:
         self._poll = select.poll()
 
     @classmethod
-    def start(cls, enter: Callable[[int], NoReturn]) -> Nursery | None:
+    def start(cls, fail: Callable[[int], NoReturn]) -> Nursery | None:
         """Make the copy.
 
         Args:
-            enter: what each child does after its steps, given its role's number, or less than 0
-                where a step failed: `-(step << 16 | errno)`.
+            fail: what a child does where a step failed, given `-(step << 16 | errno)`.
 
         Returns:
             None where this machine has none.
@@ -93,7 +94,8 @@ class Nursery:
         if made.pid == 0:
             if problem:
                 os._exit(1)
-            enter(_serve(made.address, asked, answers))
+            fail(_serve(made.address, asked, answers))
+        struct.pack_into("Q", made._area, _CALL_AT, CALL)
         for fd in (made._answers, copy.pidfd):
             made._poll.register(fd, select.POLLIN)
         return made
@@ -102,8 +104,12 @@ class Nursery:
         """Steps of a child that is to be made here, without any yet."""
         return Steps(flags | CLONE_PARENT, self.address + _PIDFD_AT)
 
-    def clone(self, sealed: Steps, role: int) -> tuple[int, int]:
-        """A child of this process, which does the steps and then what its role says.
+    def clone(self, sealed: Steps, main: Callable[[], NoReturn]) -> tuple[int, int]:
+        """A child of this process, which does the steps and then calls `main`.
+
+        Args:
+            sealed: the steps.
+            main: a function that was there before the copy was made.
 
         Returns:
             Its process id, and a pidfd that the caller closes.
@@ -113,7 +119,7 @@ class Nursery:
         """
         packed = sealed.packed(self.address + _ROWS_AT)
         self._area[_ROWS_AT : _ROWS_AT + len(packed)] = packed
-        self._area[_ROLE_AT : _ROLE_AT + 8] = struct.pack("q", role)
+        struct.pack_into("Q", self._area, _MAIN_AT, id(main))
         os.write(self._ask, struct.pack("q", sealed.count))
         if self._poll.poll() != [(self._answers, select.POLLIN)]:
             raise OSError("the zygote's copy has ended")

@@ -18,6 +18,7 @@ before the program's first instruction, so no program can write there.
 from __future__ import annotations
 
 import atexit
+import functools
 import marshal
 import os
 import random
@@ -27,7 +28,7 @@ import struct
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
@@ -154,18 +155,19 @@ def stand_ready() -> None:
     _main = _new_main_module()
 
 
-def enter(role: int) -> NoReturn:
-    """Be the child, after its steps.
+def fail(result: int) -> NoReturn:
+    """Be a child that could not do one of its steps, with what `Steps.explain` reads."""
+    try:
+        os.write(STATUS_FD, b"e%d" % result)
+    finally:
+        os._exit(127)
 
-    Args:
-        role: one of `ROLES`; or less than 0, as `Steps.explain` reads it.
-    """
+
+def _enter(role: Callable[[], int]) -> NoReturn:
+    """Be the child, after its steps."""
     code = 127
     try:
-        if role < 0:
-            os.write(STATUS_FD, b"e%d" % role)
-        else:
-            code = _ROLES[ROLES[role]]()
+        code = role()
     finally:
         os._exit(code)
 
@@ -206,11 +208,6 @@ def _compile(source: bytes) -> CodeType | None:
     return code
 
 
-def _run_code(code: CodeType) -> int:
-    os.closerange(SOURCE_FD, _FIRST_FREE_FD)
-    return _until_exit(lambda: exec(code, _main.__dict__))  # noqa: S102 - this is the sandbox
-
-
 def _session() -> int:
     os.close(STATUS_FD)
     return serve.serve(SOURCE_FD, REPLY_FD, _main)
@@ -240,7 +237,7 @@ def _weak() -> int:
     return tester.run(SOURCE_FD, report)
 
 
-_ROLES = {
+_BY_NAME = {
     "run": _run,
     "first": _first,
     "again": _again,
@@ -250,7 +247,8 @@ _ROLES = {
     "build": _build,
     "command": _command,
 }
-ROLES = list(_ROLES)
+ROLES = {name: functools.partial(_enter, role) for name, role in _BY_NAME.items()}
+"""What a child does after its steps, by its role."""
 
 
 def _new_main_module() -> ModuleType:
@@ -267,16 +265,20 @@ def _new_main_module() -> ModuleType:
     return module
 
 
-def _until_exit(main: Any) -> int:
-    """Run `main`, then what a Python process does at its end; give its exit code."""
-    code = 0
+def _run_code(code: CodeType) -> int:
+    """Run a program, then what a Python process does at its end; give its exit code.
+
+    One function, and no other where that can be: each that a program runs costs it some pages.
+    """
+    os.closerange(SOURCE_FD, _FIRST_FREE_FD)
+    result = 0
     try:
-        main()
+        exec(code, _main.__dict__)  # noqa: S102 - this is the sandbox
     except SystemExit as error:
-        code = _exit_code(error.code)
+        result = _exit_code(error.code)
     except BaseException as error:
         traceback.print_exception(error.with_traceback(_without_us(error)))
-        code = 1
+        result = 1
     try:
         if getattr(threading, "_shutdown_locks", True) or getattr(
             threading, "_threading_atexits", True
@@ -288,8 +290,8 @@ def _until_exit(main: Any) -> int:
     try:
         sys.stdout.flush()
     except BaseException:
-        code = code or 120
-    return code
+        result = result or 120
+    return result
 
 
 def _without_us(error: BaseException) -> Any:

@@ -149,12 +149,12 @@ class Settings:
             OSError: there is none.
         """
         self._latest = self.plan(request, received)
-        role = program.ROLES.index(request["role"])
+        main = program.ROLES[request["role"]]
         if self.nursery:
-            return self.nursery.clone(self._latest, role)
-        pid, failed = self._latest.clone()
+            return self.nursery.clone(self._latest, main)
+        pid, failed = self._latest.clone(main)
         if pid == 0:
-            program.enter(failed or role)
+            program.fail(failed)
         return pid, self._latest.pidfd
 
     def progress(self) -> str:
@@ -187,6 +187,7 @@ def main() -> None:
     try:
         config = json.loads(sys.argv[1])
         kernel.forget_command_line(b"sandbox")  # programs are copies: theirs is this one
+        kernel.forget_variable("LD_BIND_NOW")
         sys.argv, sys.orig_argv = [""], [sys.executable]
         host = os.pidfd_open(config["host"])
         _launch(control, host, config)
@@ -314,7 +315,7 @@ def _zygote(
 
 
 def _start_nursery(settings: Settings) -> None:
-    settings.nursery = Nursery.start(program.enter)
+    settings.nursery = Nursery.start(program.fail)
     if settings.nursery:
         watch.ours.add(settings.nursery.pid)
         if settings.group:
