@@ -51,7 +51,8 @@ def needs_of(answer: Mapping[str, Any]) -> Needs:
     """
     if answer["style"] == "asserts" and answer.get("integrity") is None:
         keys = (answer["tests"], answer.get("setup") or "", answer.get("entry_point"))
-        if plain_tests(*keys) is not None:
+        plain = plain_tests(*keys)
+        if plain is not None and not plain.name[:1].isupper():  # a class has objects to compare
             return Needs((), None)
     module = str(answer.get("module") or "solution")
     source = f"{answer.get('setup') or ''}\n{answer['tests']}"

@@ -10,7 +10,7 @@ import ast
 import builtins
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from rlvr.sandbox.guest import values
@@ -116,18 +116,17 @@ def plain_tests(tests: str, setup: str, entry_point: str | None) -> PlainTests |
             )
         ] if entry_point:
             name = entry_point
+            names = {called} if hasattr(builtins, name) else {called, name}
             statements = [statement for statement in inner if not _has_no_effect(statement)]
         case _:
             found = _only_function(body)
             if found is None or (entry_point and found != entry_point):
                 return None
-            called = name = found
+            name, names = found, {found}
             statements = body
-    if called in _FUNCTIONS or not statements:
+    if names & _FUNCTIONS.keys() or not statements:
         return None
-    if name[:1].isupper():
-        return None  # a class: whether its objects can be compared is for `code_integrity` to say
-    reader = _Reader(name, called)
+    reader = _Reader(name, names)
     try:
         asserts = [reader.read_assert(part, lines) for part in statements]
     except NotPlain:
@@ -160,13 +159,13 @@ def _only_function(body: list[ast.stmt]) -> str | None:
 class _Reader:
     """Makes functions of expressions; `NotPlain` where only Python can evaluate one."""
 
-    def __init__(self, name: str, called: str) -> None:
+    def __init__(self, name: str, called: Container[str]) -> None:
         self._name, self._called = name, called
         self.calls = 0  # of the answer, in all that was read
 
     def _mentions(self, node: ast.AST) -> bool:
         return any(
-            isinstance(part, ast.Name) and part.id == self._called for part in ast.walk(node)
+            isinstance(part, ast.Name) and part.id in self._called for part in ast.walk(node)
         )
 
     def read_assert(self, statement: ast.stmt, lines: list[str]) -> tuple[str, Expression]:
@@ -192,7 +191,7 @@ class _Reader:
                 self._only_singletons(kinds, [left, *others])
                 compare = [_COMPARISONS[type(kind)] for kind in kinds]
                 return _comparison(compare, self._all([left, *others]))
-            case ast.Call(ast.Name(name), arguments, keywords) if name == self._called:
+            case ast.Call(ast.Name(name), arguments, keywords) if name in self._called:
                 return self._call(arguments, keywords)
         inside, make = self._simple(node)
         calls_before = self.calls

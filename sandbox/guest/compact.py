@@ -28,6 +28,7 @@ def fill_holes() -> None:
             _kept.append([kind() for _ in range(count)])
         else:
             _kept.append([bytes(size - _BYTES_HEAD) for _ in range(count)])
+    _trim_malloc()
 
 
 def _free_blocks() -> dict[int, int]:
@@ -52,6 +53,13 @@ def _free_blocks() -> dict[int, int]:
         rows = [line.split() for line in file]
     # class, size, pools, blocks in use, blocks free
     return {int(row[1]): int(row[4]) for row in rows if len(row) == 5 and b"".join(row).isdigit()}
+
+
+def _trim_malloc() -> None:
+    """Give back what is free and was used: a new page costs half of one that has to be copied."""
+    trim = getattr(ctypes.PyDLL(None), "malloc_trim", None)  # the C library may not be GNU's
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
 
 
 def _fill_malloc() -> None:

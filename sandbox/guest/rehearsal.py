@@ -1,8 +1,8 @@
 """What programs will do, done once in the zygote.
 
 Code that has run a few times is specialised by the interpreter, and the tables and free lists that
-it needs are there. A program that is copied from the zygote after that writes to fewer pages, each
-of which would have to be copied too.
+it needs are there; `typing` keeps the types that it has made. A program that is copied from the
+zygote after that writes to fewer pages, each of which would have to be copied too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from . import asserts, remote, serve, suite, values  # noqa: TID251
 _TIMES = 20
 _SOURCE = b'''
 import math
-from typing import List, Optional
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
+
+Common = [
+    (List[kind], Set[kind], Optional[kind], Tuple[kind, kind], Dict[str, kind], Dict[kind, int],
+     List[List[kind]], List[Tuple[kind, kind]], Optional[List[kind]], Callable[[], kind])
+    for kind in (int, str, float, bool, Any)
+] + [List[Union[int, float]], Union[str, int], Tuple[str, bool], Tuple[int, str], Tuple[int, ...]]
 
 class Point:
     """A class."""

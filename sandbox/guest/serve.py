@@ -18,12 +18,11 @@ whatever it says is only data: a forged reply is a wrong answer.
 
 from __future__ import annotations
 
-import inspect
 import marshal
 import os
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import CoroutineType, ModuleType
 from typing import Any
 
 from . import values  # noqa: TID251
@@ -57,7 +56,10 @@ class _Candidate:
             body = _encode(message, self._refer)
         except values.Refused as error:
             body = _encode(("refused", str(error)[:500]))
-        _write_all(self._replies, _frame(body))
+        data = _frame(body)
+        sent = os.write(self._replies, data)
+        while sent < len(data):
+            sent += os.write(self._replies, memoryview(data)[sent:])
 
     def load(self, source: bytes, module: ModuleType) -> bool:
         """Compile and run the source. The reply: `("loaded", definitions)` or a failure."""
@@ -67,7 +69,10 @@ class _Candidate:
             self.send(("syntax", [type(error).__name__], str(error)[:500]))
             return False
         self._names = module.__dict__
-        if self._guarded(lambda: exec(code, module.__dict__)) is None:  # noqa: S102
+        try:
+            exec(code, module.__dict__)  # noqa: S102 - this is the sandbox
+        except BaseException as error:
+            self._failed(error)
             return False
         kinds = definitions(module.__dict__)
         self.send(("loaded", "\n".join([f"{name} {kind}" for name, kind in kinds])))
@@ -85,11 +90,16 @@ class _Candidate:
                 self.send(("raise", ["NameError"], f"name {target!r} is not defined"))
                 return
             target = self._names[target]
-        result = self._guarded(lambda: _OPERATIONS[operation](target, *rest))
-        if result is not None:
-            after = self._changed(body, request) if operation == "call" else None
-            # An iterator runs foreign code while it is encoded: the guard is around that too.
-            self._guarded(lambda: self.send(("ok", result[0], after)))
+        try:
+            result = _OPERATIONS[operation](target, *rest)
+        except BaseException as error:
+            self._failed(error)
+            return
+        after = self._changed(body, request) if operation == "call" else None
+        try:  # an iterator runs foreign code while it is encoded
+            self.send(("ok", result, after))
+        except BaseException as error:
+            self._failed(error)
 
     def _changed(self, body: bytes, request: tuple[Any, ...]) -> Any:
         """The arguments after a call, where any of them was changed in place."""
@@ -102,16 +112,13 @@ class _Candidate:
             return None
         return None if unchanged else (args, kwargs)
 
-    def _guarded(self, action: Callable[[], Any]) -> tuple[Any] | None:
-        """The result in a tuple; or None, once the failure has been sent."""
-        try:
-            return (action(),)
-        except Exception as error:
+    def _failed(self, error: BaseException) -> None:
+        """Send what foreign code raised."""
+        if issubclass(type(error), Exception):  # not `isinstance`: it may lie about its class
             names = [kind.__name__ for kind in type(error).__mro__]
             self.send(("raise", [str(n) for n in names[:20]], _message(error)))
-        except BaseException as error:
+        else:
             self.send(("exit", type(error).__name__, _message(error)))
-        return None
 
     def _refer(self, value: Any) -> values.Reference | None:
         if len(self._objects) >= 100_000:
@@ -127,7 +134,7 @@ class _Candidate:
 
 def _call(target: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
     result = target(*args, **kwargs)
-    if inspect.iscoroutine(result):
+    if type(result) is CoroutineType:
         import asyncio
 
         return asyncio.run(result)
@@ -181,9 +188,3 @@ def _message(error: BaseException) -> str:
         return str(error)[:500]
     except BaseException:
         return ""
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -139,6 +139,35 @@ def test_other_asserts(sandbox, tester, test, value, good) -> None:
     assert (report["passed"], report["total"]) == (int(good), 1)
 
 
+@pytest.mark.parametrize("name", ["sort_third", "Sort_third"])
+@pytest.mark.parametrize(
+    ("body", "passed", "problem"),
+    [
+        ("return sorted(x)", 2, None),
+        ("return x", 1, "assertion"),
+        ("return {i: i for i in x}", 1, "assertion"),
+        ("return [1 / x[0]]", 1, "exception"),
+        ("calls.append(1)\n    return [len(calls)]", 0, "assertion"),
+        ("import os; os._exit(0)", 0, "gone"),
+    ],
+)
+def test_the_answer_is_called_by_its_own_name_too(sandbox, tester, name, body, passed, problem):
+    tests = (
+        "def check(candidate):\n"
+        f"    assert tuple(candidate([2, 1])) == tuple({name}([2, 1])), 'same'\n"
+        "    assert candidate([0, -1]) == [-1, 0]\n"
+    )
+    code = f"calls = []\ndef {name}(x):\n    {body}\n"
+    report = compare(sandbox, tester, code, tests, name)
+    assert report is not None
+    assert (report["passed"], report["problem"]) == (passed, problem)
+
+
+def test_a_builtin_of_the_entry_points_name_is_not_called_here() -> None:
+    tests = "def check(candidate):\n    assert candidate([2, 1]) == max([2, 1])\n"
+    assert plain_tests(tests, "", "max") is None
+
+
 @pytest.mark.parametrize(
     "code",
     [
