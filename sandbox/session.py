@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import marshal
 import os
+import select
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
@@ -80,6 +81,8 @@ class Session:
             pipes.close(requests)
             pipes.close(replies)
         os.set_blocking(self.to_program, False)
+        self._replies = select.poll()
+        self._replies.register(self.from_program, select.POLLIN)
         self._frames = values.frames(self._read)
         try:
             self.names = self._load(source)
@@ -178,7 +181,7 @@ class Session:
 
     def _read(self, count: int) -> bytes:
         left = self._slot.busy_until - time.monotonic()
-        if not readable(self.from_program, left):
+        if not self._replies.poll(max(0.0, left) * 1000):
             raise SlotDied("the sandbox let a program run past its wall limit")
         return os.read(self.from_program, count)
 

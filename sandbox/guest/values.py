@@ -379,6 +379,9 @@ def frames(read: Callable[[int], bytes]) -> Iterator[bytes]:
     while True:
         while len(buffer) < 4:
             piece = read(65536)
+            if not buffer and len(piece) - 4 == int.from_bytes(piece[:4], "big"):
+                yield piece[4:]  # most come in one piece
+                continue
             if not piece:
                 if buffer:
                     raise Refused("the stream ended within a frame")
