@@ -264,6 +264,12 @@ SHARDED: dict[str, dict[str, Any]] = {
     "made ahead": {"rollout": {**CONFIG["rollout"], "max_staleness": 1}},
     "LoRA": {"lora": {"rank": 3, "alpha": 8}, "optimizer": {"lr": 1e-2}},
 }
+SAVING: dict[str, tuple[int, str]] = {
+    "critic": (1, f"{STEP}#3 > rlvr.trainers.critic:save_optimizer@1"),
+    "made ahead": (0, f"{STEP}#2 > rlvr.trainers.policy_gradient:save_batches@1"),
+    "LoRA": (1, f"{STEP}#3 > rlvr.policy:save_adapter@1"),
+}
+"""Where a process is killed that writes what only such a run has."""
 
 
 @pytest.mark.slow
@@ -277,7 +283,7 @@ def test_all_that_a_sharded_run_holds_is_taken_up_again(
     changes = {**SHORT, **SHARDED[case]}
     train(2, write(two, **changes), fsdp)
 
-    kill_in_turn(warmed, write(killed, **changes), KILLS[1:], fsdp)
+    kill_in_turn(warmed, write(killed, **changes), (*KILLS[1:3], SAVING[case]), fsdp)
     train(2, write(killed, **changes), fsdp)
     assert_same(killed, two)
 

@@ -6,6 +6,7 @@ Run by the tests of distributed training, in two processes and in one.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ CASES: dict[str, dict[str, Any]] = {
     "softcap": {"objective": {"entropy_coefficient": 0.01}},
     "logit_scale": {"objective": {"epochs": 2}, "micro_batch_tokens": 12},
 }
+ONE_LAYER = {"new_policy": {"layers": 1}}
+COMPILED: dict[str, dict[str, Any]] = {
+    "compiled": {**ONE_LAYER, "compile": True},
+    "not compiled": ONE_LAYER,
+}
 SMALL: dict[str, Any] = {
     "vocab_size": 16,
     "hidden_size": 12,
@@ -83,6 +89,8 @@ SMALL: dict[str, Any] = {
     "num_key_value_heads": 2,
     "head_dim": 6,
     "pad_token_id": 0,
+    "bos_token_id": None,
+    "eos_token_id": 1,
 }
 # What a model does to its logits; the rows of the first one are padded, a few at a time, too.
 HEADS: dict[str, PreTrainedConfig] = {
@@ -123,7 +131,7 @@ def run(case: str, world: World) -> dict[str, torch.Tensor]:
         "optimizer": {"lr": 1e-3, "max_grad_norm": 0.05},
         "objective": {"mini_batches": 1},
     }
-    config = parse_config(merge(mapping, CASES[case]), "test")
+    config = parse_config(merge(mapping, (CASES | COMPILED)[case]), "test")
     assert isinstance(config, PolicyGradientConfig)
     policy, reference = initial_policy(config, world=world), None
     if case in HEADS:
@@ -188,11 +196,23 @@ def remember(
     optim.inner.step = remember_and_apply  # type: ignore[method-assign]
 
 
-def main(mode: str, folder: str) -> None:
-    """Run all cases; what `run` gives goes to `FOLDER/CASE.safetensors`."""
+def main(mode: str, folder: str, cases: Sequence[str] = tuple(CASES)) -> None:
+    """Run cases; what `run` gives goes to `FOLDER/CASE.safetensors`."""
     torch.set_num_threads(1)
     with join(mode=mode, timeout=60, device="cpu") as world:
-        for case in CASES:
+        for case in cases:
             found = run(case, world)
             if world.is_main:
                 save_file(found, Path(folder) / f"{case}.safetensors")
+
+
+def compiled(mode: str, folder: str) -> None:
+    """The case `compiled`, its layers traced, but not made into C++, which takes a minute."""
+    compile_in_full = torch.nn.Module.compile
+
+    def trace(layer: torch.nn.Module, **options: Any) -> None:
+        compile_in_full(layer, **options, backend="eager")
+
+    torch.nn.Module.compile = trace  # type: ignore[method-assign]
+    main(mode, folder, ["compiled"])
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
