@@ -10,6 +10,7 @@ with the same three texts in a Python checker's `sys.argv`. Its exit code decide
 2, 4 and 8 a wrong presentation, 3 the tests are at fault (`VerifierError`), 7 points: its standard
 error begins with a number, or `points` and a number, of `max_points` (1 by default).
 
+It ends before the pool's deadline does, so that no output makes it take the verdict along.
 Where it ends in any other way (a crash, a time-out) it is run once more with the expected output as
 the program's: if it stands that, the output broke it and is wrong; if not, the checker is broken.
 """
@@ -20,12 +21,13 @@ import functools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rlvr.errors import UnknownNameError, VerifierError
 from rlvr.sandbox.languages import BuildFailed, Program, find_language
 from rlvr.sandbox.limits import Limits, RunResult, RunStatus
+from rlvr.verifiers.pool_wire import before_the_deadline
 
 LIMITS = Limits(cpu_seconds=10.0, wall_seconds=30.0, memory_bytes=1 << 30, output_bytes=1 << 20)
 """What a checker may use for one test."""
@@ -117,11 +119,11 @@ class ProgramChecker:
             SandboxError: the sandbox failed.
         """
         program = _built(sandbox, self)
-        result = self._run(sandbox, program, stdin, output, expected)
+        result = self._run(sandbox, program, stdin, output, expected, spare=0.2)
         judgement = self._judgement(result)
         if judgement is not None:
             return judgement
-        again = self._run(sandbox, program, stdin, expected.encode(), expected)
+        again = self._run(sandbox, program, stdin, expected.encode(), expected, spare=0.1)
         if self._judgement(again) is None:
             raise VerifierError(f"the task's checker is broken: {_ending(again)}")
         return Judgement(0.0, f"the checker could not read the output ({_ending(result)})", "")
@@ -146,16 +148,23 @@ class ProgramChecker:
         return None
 
     def _run(
-        self, sandbox: Any, program: Program, stdin: str, output: bytes, expected: str
+        self,
+        sandbox: Any,
+        program: Program,
+        stdin: str,
+        output: bytes,
+        expected: str,
+        spare: float,
     ) -> RunResult:
+        limits = replace(LIMITS, clock_seconds=before_the_deadline(120.0, spare))
         texts = (stdin.encode(), output, expected.encode())
         if program.language != "python":
             given = program.given(dict(zip(_NAMES, texts, strict=True)), _NAMES)
-            result: RunResult = sandbox.run(given, b"", LIMITS)
+            result: RunResult = sandbox.run(given, b"", limits)
             return result
         sizes = [(name, len(text)) for name, text in zip(_NAMES, texts, strict=True)]
         head = json.dumps(sizes).encode() + b"\n"
-        result = sandbox.run(program, b"".join((head, *texts)), LIMITS)
+        result = sandbox.run(program, b"".join((head, *texts)), limits)
         return result
 
 

@@ -20,7 +20,8 @@ from rlvr.verifiers.base import verifier
 from rlvr.verifiers.code_answer import checked
 from rlvr.verifiers.code_extraction import extract_in_language, fence_languages
 from rlvr.verifiers.code_results import ENDINGS, Tally, TestResult
-from rlvr.verifiers.python_code import PythonCodeVerifier, before_the_deadline
+from rlvr.verifiers.pool_wire import before_the_deadline
+from rlvr.verifiers.python_code import PythonCodeVerifier
 
 
 @verifier("code")

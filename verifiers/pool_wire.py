@@ -7,6 +7,7 @@ run code in the caller.
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import time
@@ -31,6 +32,21 @@ deadline: float | None = None
 def seconds_left() -> float | None:
     """How long the item at hand may still take; `None` outside a worker."""
     return None if deadline is None else deadline - time.monotonic()
+
+
+def before_the_deadline(seconds: float, spare: float) -> float:
+    """`seconds`, or less, so that a share of what the pool allows (of 10 s at most) is left.
+
+    Args:
+        seconds: outside a worker, what comes back.
+        spare: the share, from 0 to 1.
+    """
+    left = seconds_left()
+    if left is None:
+        return seconds
+    until = left - spare * min(left, 10.0)
+    # In tenths: limits that are the same again cost the sandbox less.
+    return max(0.1, min(seconds, math.floor(10 * until) / 10))
 
 
 def send_frame(connection: socket.socket, data: bytes) -> None:

@@ -22,7 +22,6 @@ or a printed token is only a wrong answer. The few tests that cannot be kept apa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +45,7 @@ from rlvr.verifiers.code_sandboxes import (
     trusted_sandbox,
 )
 from rlvr.verifiers.code_stdio import checker_of, run_cases
-from rlvr.verifiers.pool_wire import seconds_left
+from rlvr.verifiers.pool_wire import before_the_deadline
 
 
 @verifier("python_code")
@@ -203,16 +202,6 @@ class PythonCodeVerifier(Verifier):
                 "allow_weak_integrity=true they run in the answer's interpreter, where a hostile "
                 "answer can make them pass"
             )
-
-
-def before_the_deadline(seconds: float, spare: float) -> float:
-    """`seconds`, or less, so that a share of what the pool allows (of 10 s at most) is left."""
-    left = seconds_left()
-    if left is None:
-        return seconds
-    until = left - spare * min(left, 10.0)
-    # In tenths: limits that are the same again cost the sandbox less.
-    return max(0.1, min(seconds, math.floor(10 * until) / 10))
 
 
 __all__ = ["PythonCodeVerifier"]

@@ -53,3 +53,25 @@ def test_a_program_that_cannot_run_until_the_deadline_is_no_timeout(busy_machine
         )
     assert verdict.outcome == "verifier_error", verdict
     assert verdict.reward is None
+
+
+SLOW_ON_MUCH = """import sys, time
+words = open(sys.argv[2]).read().split()
+while len(words) > 5: time.sleep(1)
+sys.exit(words != open(sys.argv[3]).read().split())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+def test_an_output_that_its_checker_takes_for_ever_on_is_wrong_before_the_deadline() -> None:
+    """A checker may take 30 seconds by the clock, of which an item has ten."""
+    checker = {"name": "program", "source": SLOW_ON_MUCH}
+    cases = [{"input": "", "output": "4"}] * 3
+    task = rlvr.Task(
+        id="t", prompt="", answer={"style": "stdio", "cases": cases, "checker": checker}
+    )
+    verifier = rlvr.load_verifier("python_code", partial=True)
+    for program, outcome in (("print(4)", "correct"), ("print(*range(99))", "incorrect")):
+        (verdict,) = rlvr.verify_many(verifier, [(task, program)], workers=1, timeout=10.0)
+        assert verdict.outcome == outcome, verdict
