@@ -152,7 +152,9 @@ class SlotPool:
         Raises:
             SandboxError: the sandbox failed twice.
         """
-        return self._run(lambda slot: run_on(slot, job.payload, stdin, job.limits, job.role))
+        return self._run(
+            lambda slot: run_on(slot, job.payload, stdin, job.limits, job.role), job.limits
+        )
 
     def run_each(
         self,
@@ -179,7 +181,7 @@ class SlotPool:
             if number and callable(limits):
                 job = job_of(source, limits())
             run = functools.partial(run_once_more, job=job, stdin=stdin, compiled=compiled)
-            yield named_ending(source, self._run(run))
+            yield named_ending(source, self._run(run, job.limits))
 
     def session(self, source: str | bytes, limits: Limits | None = None) -> Session:
         """Load `source` once and call what it defines; a context manager.
@@ -276,14 +278,16 @@ class SlotPool:
 
     # ---------------------------------------------------------------------------------- the pool
 
-    def _run(self, action: Callable[[Slot], RunResult]) -> RunResult:
+    def _run(self, action: Callable[[Slot], RunResult], limits: Limits) -> RunResult:
         """A program that a SIGKILL ended, which was not ours, gets one more try.
 
         It cannot kill itself so, except by a limit that it sets itself; the machine's own killer of
-        processes can, when memory runs out for others.
+        processes can, when memory runs out for others. Only where the time by the clock is enough
+        for both: else who asks for the run would be out of time, which is nobody's verdict.
         """
         result = self._with_retry(action)
-        if result.status is RunStatus.SIGNAL and result.signal == signal.SIGKILL:
+        in_time = 2 * result.wall_seconds < limits.clock_seconds
+        if result.status is RunStatus.SIGNAL and result.signal == signal.SIGKILL and in_time:
             result = self._with_retry(action)
         return result
 

@@ -75,3 +75,19 @@ def test_an_output_that_its_checker_takes_for_ever_on_is_wrong_before_the_deadli
     for program, outcome in (("print(4)", "correct"), ("print(*range(99))", "incorrect")):
         (verdict,) = rlvr.verify_many(verifier, [(task, program)], workers=1, timeout=10.0)
         assert verdict.outcome == outcome, verdict
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+def test_a_program_that_has_itself_killed_late_is_wrong_before_the_deadline() -> None:
+    """SIGKILL may be the machine's doing and is tried again: by itself, twice in time alone."""
+    program = (
+        "import resource, time\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\n"
+        "time.sleep(5)\nwhile True: pass"
+    )
+    task = rlvr.Task(
+        id="t", prompt="", answer={"style": "stdio", "cases": [{"input": "", "output": "4"}]}
+    )
+    verifier = rlvr.load_verifier("python_code")
+    (verdict,) = rlvr.verify_many(verifier, [(task, program)], workers=1, timeout=10.0)
+    assert (verdict.outcome, verdict.reward) == ("runtime_error", 0.0), verdict
