@@ -372,6 +372,16 @@ class SlotPool:
             slot.close()
 
 
+class AllPools:
+    """Every sandbox of this process, for who ends the work of a thread wherever it is."""
+
+    def stop_thread(self, thread: int) -> None:
+        """End what the thread runs, as `SlotPool.stop_thread` does, in each of them."""
+        with contextlib.suppress(RuntimeError):  # one is made at this moment: ask again
+            for sandbox in list(_alive):
+                sandbox.stop_thread(thread)
+
+
 def _asked(limits: Limits | Callable[[], Limits] | None) -> Limits:
     return limits() if callable(limits) else limits or Limits()
 

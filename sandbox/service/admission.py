@@ -66,15 +66,13 @@ class Admission:
     Used from one event loop.
 
     Args:
-        stoppable: the sandboxes that jobs run programs in.
+        stoppable: ends what a job's thread runs.
         slots: jobs at once.
         queue: jobs that may wait.
         metrics: told of everything.
     """
 
-    def __init__(
-        self, stoppable: list[Stoppable], slots: int, queue: int, metrics: Metrics
-    ) -> None:
+    def __init__(self, stoppable: Stoppable, slots: int, queue: int, metrics: Metrics) -> None:
         self.slots = slots
         self.queue = queue
         self.in_flight = 0
@@ -192,8 +190,7 @@ class Admission:
         pause = _FIRST_PAUSE
         while not future.done():
             if job.thread is not None:
-                for sandbox in self._stoppable:
-                    sandbox.stop_thread(job.thread)
+                self._stoppable.stop_thread(job.thread)
             await asyncio.wait([future], timeout=pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

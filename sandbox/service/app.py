@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from rlvr.errors import UserError
 from rlvr.sandbox.guest import values
 from rlvr.sandbox.languages import Program, find_language
-from rlvr.sandbox.pool import SlotPool
+from rlvr.sandbox.pool import AllPools, SlotPool
 from rlvr.sandbox.service import schema
 from rlvr.sandbox.service.admission import Admission, Turned
 from rlvr.sandbox.service.core import Service, Settings
@@ -44,7 +44,7 @@ def make_service(
     isolation = sandbox.isolation
     metrics = Metrics()
     metrics.info.info({"sandbox": sandbox.name, "isolation": ", ".join(isolation)})
-    admission = Admission([sandbox], settings.slots, settings.queue, metrics)
+    admission = Admission(AllPools(), settings.slots, settings.queue, metrics)
     service = Service(
         sandbox=sandbox,
         isolation=isolation,

@@ -86,9 +86,19 @@ def test_who_hangs_up_in_the_queue_leaves_it(narrow) -> None:
         ("/v1/run", {"source": "while True: pass"}),
         ("/v1/calls", {"source": "def f():\n while True: pass", "calls": [{"name": "f"}] * 3}),
         ("/v1/calls", {"source": SLEEP, "calls": []}),
+        ("/v1/suite", {"source": SLEEP, "style": "asserts", "tests": "assert f() == 1"}),
+        (
+            "/v1/suite",
+            {
+                "source": "def f(): pass",
+                "style": "asserts",
+                "tests": f"assert f() is None\n{SLEEP}",
+                "tester_seconds": 90,
+            },
+        ),
         ("/run_code", {"code": SLEEP, "language": "python", "run_timeout": 90}),
     ],
-    ids=["run", "busy", "call", "load", "run_code"],
+    ids=["run", "busy", "call", "load", "suite", "tests", "run_code"],
 )
 def test_who_hangs_up_ends_their_program(narrow, path, body) -> None:
     if path.startswith("/v1"):
