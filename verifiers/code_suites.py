@@ -7,6 +7,7 @@ hostile answer can reach the tests, and the verdict's details say `"integrity": 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from rlvr.types import Outcome
 from rlvr.verifiers.code_plain import NotPlain, PlainTests
 from rlvr.verifiers.code_plain_reader import plain_tests
 from rlvr.verifiers.code_results import ENDINGS, Tally, TestResult
+from rlvr.verifiers.pool_wire import before_the_deadline
 
 _TESTER_MEMORY = 512 << 20
 _MOST_REPORT_BYTES = 1 << 18
@@ -45,9 +47,17 @@ def run_suite(
         if plain is not None:
             with contextlib.suppress(NotPlain):
                 return _run_plain(answers, plain, code, limits)
+            # The answer may have taken its time already, and takes it again.
+            limits = _until(limits, before_the_deadline(limits.clock_seconds, spare=0.3))
+            left = before_the_deadline(tester_limits.clock_seconds, spare=0.15)
+            tester_limits = _until(tester_limits, left)
         return _run_apart(answers, tester, code, spec, limits, tester_limits)
     except _DidNotLoad as problem:
         return did_not_load(problem.failure)
+
+
+def _until(limits: Limits, clock_seconds: float) -> Limits:
+    return dataclasses.replace(limits, clock_seconds=clock_seconds)
 
 
 class _DidNotLoad(Exception):

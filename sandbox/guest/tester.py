@@ -107,7 +107,11 @@ def _solution_module(suite: Suite, name: str) -> ModuleType:
 
     # Of a star import come the names that the tests use and nobody else defines: not a `len`, a
     # `pytest`, a `pytestmark` or a test of the candidate's own.
-    module.__all__ = sorted(wanted(suite, [_tree(suite)], None) & set(suite.kinds))  # type: ignore[attr-defined]
+    tree = _tree(suite)
+    names = wanted(suite, [tree], None)
+    module.__all__ = sorted(names & set(suite.kinds))  # type: ignore[attr-defined]
+    if _imports_all(tree, name):
+        suite.unfound += sorted(names - set(suite.kinds))
     module.__getattr__ = look_up  # type: ignore[method-assign]
     return module
 
@@ -117,6 +121,12 @@ def _tree(suite: Suite) -> ast.Module:
         return ast.parse(str(suite.spec["tests"]))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.Module([], [])  # pytest says what is wrong with them
+
+
+def _imports_all(tree: ast.Module, module: str) -> bool:
+    """Whether there is a `from module import *`."""
+    found = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    return any(node.module == module and node.names[0].name == "*" for node in found)
 
 
 class _Collector:

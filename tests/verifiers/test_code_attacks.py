@@ -116,6 +116,12 @@ def test_a_star_import_brings_nothing_that_bends_the_tests(more) -> None:
         assert judge(f"{more}\ndef double(x): return 2 * x\n", star).is_correct
 
 
+def test_an_answer_without_the_function_is_wrong_where_all_is_imported() -> None:
+    verdict = judge("def other(x): pass", {"style": "pytest", "tests": STAR})
+    assert (verdict.outcome, verdict.reward) == (Outcome.RUNTIME_ERROR, 0.0), verdict
+    assert "does not define double" in verdict.reason
+
+
 @pytest.mark.parametrize(
     "tests",
     [

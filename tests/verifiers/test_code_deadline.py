@@ -91,3 +91,21 @@ def test_a_program_that_has_itself_killed_late_is_wrong_before_the_deadline() ->
     verifier = rlvr.load_verifier("python_code")
     (verdict,) = rlvr.verify_many(verifier, [(task, program)], workers=1, timeout=10.0)
     assert (verdict.outcome, verdict.reward) == ("runtime_error", 0.0), verdict
+
+
+HALF_A_REPLY = """import os, struct
+def f(x):
+    os.write(4, struct.pack(">I", 1000) + b"t")
+    return x
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.sandbox
+def test_an_answer_that_hangs_twice_does_so_before_the_deadline() -> None:
+    """Once where its asserts are evaluated without a tester, and once more with one."""
+    answer = {"style": "asserts", "tests": "assert f(1) == 1", "entry_point": "f"}
+    task = rlvr.Task(id="t", prompt="", answer=answer)
+    verifier = rlvr.load_verifier("python_code")
+    (verdict,) = rlvr.verify_many(verifier, [(task, HALF_A_REPLY)], workers=1, timeout=10.0)
+    assert verdict.reward == 0.0, verdict
