@@ -106,6 +106,15 @@ def test_no_attack_passes_pytest(verifier, attack) -> None:
     assert verdict.metrics["tests_passed"] == 0.0, verdict
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2, 14))
+def test_no_answer_that_replies_at_random_passes_or_dodges(verifier, seed) -> None:
+    code = attack("replies_at_random").replace("Random(1)", f"Random({seed})")
+    for style, answer in STYLES.items():
+        verdict = judge(verifier, code, answer)
+        assert verdict.reward == 0.0, (style, verdict)
+
+
 def test_the_verdict_is_right_after_all_the_attacks(verifier) -> None:
     assert judge(verifier, GOOD, STYLES["asserts"]).is_correct
 
