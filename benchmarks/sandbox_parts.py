@@ -22,6 +22,7 @@ from typing import Any
 _FOLDER = Path(__file__).resolve().parent.parent / "sandbox" / "guest"
 _REQUEST = {
     "role": "run",
+    "processor": -1,
     "wall_seconds": 15.0,
     "cpu_seconds": 5.0,
     "memory_bytes": 512 << 20,

@@ -24,6 +24,7 @@ from rlvr.sandbox.guest.relay import Relay
 from rlvr.sandbox.limits import Limits
 from rlvr.sandbox.local import AT_START
 from rlvr.sandbox.slot import Slot, SlotDied
+from rlvr.sandbox.staying import ANYWHERE
 from rlvr.sandbox.waiting import readable
 
 START_SECONDS = 60.0
@@ -94,7 +95,9 @@ class ContainerSlot(Slot):
         """Whether it has ended, or has run enough."""
         return self._programs_left <= 0 or super().has_died()
 
-    def begin(self, role: str, limits: Limits, descriptors: Sequence[int]) -> None:
+    def begin(
+        self, role: str, limits: Limits, descriptors: Sequence[int], processor: int = ANYWHERE
+    ) -> None:
         """Start one program.
 
         Raises:
@@ -106,7 +109,8 @@ class ContainerSlot(Slot):
             self.grow(needed)
             raise SlotDied(f"a container holds programs of at most {self.size}, not {limits}")
         self._programs_left -= 1
-        super().begin(role, limits, descriptors)
+        here = self._stream is None  # else it may be on another machine
+        super().begin(role, limits, descriptors, processor if here else ANYWHERE)
 
     def receive(self, timeout: float) -> dict[str, Any]:
         """The next message; where there is none, with what the relay said at its end.

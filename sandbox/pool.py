@@ -183,10 +183,16 @@ class SlotPool:
             run = functools.partial(run_once_more, job=job, stdin=stdin, compiled=compiled)
             yield named_ending(source, self._run(run, job.limits))
 
-    def session(self, source: str | bytes, limits: Limits | None = None) -> Session:
+    def session(
+        self, source: str | bytes, limits: Limits | None = None, at_once: bool = False
+    ) -> Session:
         """Load `source` once and call what it defines; a context manager.
 
-        The limits hold for the session as a whole.
+        Args:
+            source: Python source.
+            limits: what it may use, for the session as a whole.
+            at_once: whether this thread makes all calls at once and finishes, and starts no thread
+                or process meanwhile. That is faster (`rlvr.sandbox.staying`).
 
         Raises:
             SandboxError: the sandbox failed twice.
@@ -194,13 +200,14 @@ class SlotPool:
         limits = limits or Limits()
         text = source.encode("utf-8", "surrogatepass") if isinstance(source, str) else source
         with self._host_errors():
-            return self._session(text, limits)
+            return self._session(text, limits, at_once)
 
-    def _session(self, text: bytes, limits: Limits) -> Session:
+    def _session(self, text: bytes, limits: Limits, at_once: bool) -> Session:
         for attempt in (1, 2):
             slot = self._acquire()
             try:
-                return Session(slot, text, limits, lambda ok, slot=slot: self._release(slot, ok))  # type: ignore[misc]
+                release = functools.partial(self._release, slot)
+                return Session(slot, text, limits, release, at_once)
             except CallFailed:
                 raise  # the session has given its slot back
             except SlotDied:
@@ -233,7 +240,7 @@ class SlotPool:
         self, source: str | bytes, calls: Sequence[Call], limits: Limits | None
     ) -> Called:
         results: list[Any] = []
-        with self.session(source, limits) as session:
+        with self.session(source, limits, at_once=True) as session:
             for call in calls:
                 try:
                     most = min(call.max_bytes, MOST_REPLY_BYTES - session.reply_bytes)

@@ -8,14 +8,13 @@ import select
 import time
 from collections.abc import Mapping
 
-from rlvr.sandbox import pipes
+from rlvr.sandbox import pipes, staying
 from rlvr.sandbox.guest import values
 from rlvr.sandbox.languages import Job
 from rlvr.sandbox.limits import Limits, RunResult, RunStatus
 from rlvr.sandbox.slot import Slot, SlotDied
+from rlvr.sandbox.staying import Stay
 from rlvr.sandbox.waiting import readable
-
-_QUICK_SECONDS = 0.01
 
 
 def run_on(
@@ -39,15 +38,15 @@ def run_on(
     Raises:
         SlotDied: the machinery failed; never for anything that the program did.
     """
-    with _Pipes() as streams:
+    with Stay() as stay, _Pipes() as streams:
         streams.open("stdin", "stdout", "stderr", "source")
         if compiled is not None:
             streams.open("compiled")
             streams.never_wait_for("compiled")
-        slot.begin(role, limits, streams.theirs())
+        slot.begin(role, limits, streams.theirs(), stay.processor)
         streams.close_theirs()
         exchange = _Exchange(streams, {"stdin": stdin, "source": values.frame(source)}, limits)
-        exchange.until_end(slot)
+        exchange.until_end(slot, stay)
         ending = slot.finish()
         exchange.drain()
         if compiled is not None:
@@ -152,10 +151,11 @@ class _Exchange:
     def _left_to_write(self) -> bool:
         return any(name in self._pipes.ours for name in self._left)
 
-    def until_end(self, slot: Slot) -> None:
+    def until_end(self, slot: Slot, stay: Stay) -> None:
         """Until the zygote has an answer, or every stream of the program has ended."""
-        if not self._left_to_write and readable(slot.control.fileno(), _QUICK_SECONDS):
+        if not self._left_to_write and readable(slot.control.fileno(), staying.SECONDS):
             return  # short programs: one wake-up, and their output fits the pipes
+        stay.end()
         poll = select.poll()
         poll.register(slot.control, select.POLLIN)
         names = {}

@@ -19,6 +19,7 @@ from rlvr.sandbox import pipes
 from rlvr.sandbox.guest import serve, values
 from rlvr.sandbox.limits import Limits, RunStatus
 from rlvr.sandbox.slot import Ending, Slot, SlotDied
+from rlvr.sandbox.staying import SECONDS, Stay
 from rlvr.sandbox.waiting import readable, writable
 
 _LOADED = values.encode(("loaded", None))[:-1]  # how every reply begins that says so
@@ -62,7 +63,12 @@ class Session:
     """
 
     def __init__(
-        self, slot: Slot, source: bytes, limits: Limits, release: Callable[[bool], None]
+        self,
+        slot: Slot,
+        source: bytes,
+        limits: Limits,
+        release: Callable[[bool], None],
+        at_once: bool = False,
     ) -> None:
         self._slot = slot
         self._limits = limits
@@ -71,10 +77,13 @@ class Session:
         self.reply_bytes = 0
         self.isolation = slot.isolation
         requests, self.to_program, self.from_program, replies = pipes.two_pipes()
+        self._stay = Stay(at_once)
         try:
             with _null() as null:
-                slot.begin("session", limits, [null, null, null, requests, replies])
+                given = [null, null, null, requests, replies]
+                slot.begin("session", limits, given, self._stay.processor)
         except BaseException:
+            self._stay.end()
             self._close_pipes()
             raise
         finally:
@@ -180,6 +189,9 @@ class Session:
         raise CallFailed("gone", describe(ending, self._limits), ending.status(self._limits))
 
     def _read(self, count: int) -> bytes:
+        if self._replies.poll(SECONDS * 1000):
+            return os.read(self.from_program, count)
+        self.let_go()
         left = self._slot.busy_until - time.monotonic()
         if not self._replies.poll(max(0.0, left) * 1000):
             raise SlotDied("the sandbox let a program run past its wall limit")
@@ -215,9 +227,14 @@ class Session:
                 healthy = False
                 raise
             finally:
+                self.let_go()
                 self._close_pipes()
                 self._release(healthy)
         return self._ending
+
+    def let_go(self) -> None:
+        """Stay on one processor no longer (`rlvr.sandbox.staying`)."""
+        self._stay.end()
 
     def _close_pipes(self) -> None:
         if self.to_program >= 0:
@@ -302,11 +319,13 @@ def run_tests(
     Raises:
         SandboxError: the machinery failed.
     """
+    session.let_go()  # a sandbox that is started now does not stay here
     slot = tester._acquire()
     healthy = False
     try:
-        report = _drive(slot, session, {**spec, "names": session.names}, limits)
-        ending = slot.finish()
+        with Stay() as stay:
+            report = _drive(slot, session, {**spec, "names": session.names}, limits, stay)
+            ending = slot.finish()
         program = session.finish()
         healthy = True
     finally:
@@ -315,7 +334,7 @@ def run_tests(
 
 
 def _drive(
-    slot: Slot, session: Session, spec: Mapping[str, Any], limits: Limits
+    slot: Slot, session: Session, spec: Mapping[str, Any], limits: Limits, stay: Stay
 ) -> dict[str, Any] | None:
     specs, to_tester, from_tester, reports = pipes.two_pipes()
     os.set_blocking(session.to_program, True)
@@ -323,12 +342,15 @@ def _drive(
     try:
         try:
             with _null() as null:
-                slot.begin("tester", limits, [null, null, null, specs, reports, *program])
+                given = [null, null, null, specs, reports, *program]
+                slot.begin("tester", limits, given, stay.processor)
         finally:
             pipes.close(specs)
             pipes.close(reports)
         report: dict[str, Any] | None = None
         if _feed(slot, to_tester, values.frame(values.encode(dict(spec)))):
+            if not readable(from_tester, SECONDS):
+                stay.end()
             frames = values.frames(lambda count: _await(slot, from_tester, count))
             body = next(frames, None)
             report = values.decode(body) if body is not None else None

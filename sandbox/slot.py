@@ -18,6 +18,7 @@ from typing import Any
 
 from rlvr.errors import SandboxError
 from rlvr.sandbox.limits import Limits, RunStatus
+from rlvr.sandbox.staying import ANYWHERE
 from rlvr.sandbox.waiting import readable
 
 GRACE_SECONDS = 20.0
@@ -93,19 +94,23 @@ class Slot:
         """Whether an idle zygote has ended: then its socket has something to say."""
         return readable(self.control.fileno(), 0)
 
-    def begin(self, role: str, limits: Limits, descriptors: Sequence[int]) -> None:
+    def begin(
+        self, role: str, limits: Limits, descriptors: Sequence[int], processor: int = ANYWHERE
+    ) -> None:
         """Start one program.
 
         Args:
             role: one of those that `guest/program.py` has.
             limits: what it may use.
             descriptors: become 0, 1, 2, 3, ... in the program; ours stay open.
+            processor: where the calling thread stays (`rlvr.sandbox.staying`).
 
         Raises:
             SlotDied: the zygote is gone.
         """
         request = {
             "role": role,
+            "processor": processor,
             **{name: getattr(limits, name) for name in limits.__slots__},
         }
         request["cpu_seconds"] = limits.cpu_seconds * self.slowness

@@ -66,15 +66,15 @@ class _DidNotLoad(Exception):
         self.failure = failure
 
 
-def _load(answers: SlotPool, code: str, limits: Limits) -> Session:
+def _load(answers: SlotPool, code: str, limits: Limits, at_once: bool = False) -> Session:
     try:
-        return answers.session(code, limits)
+        return answers.session(code, limits, at_once)
     except CallFailed as failure:
         raise _DidNotLoad(failure) from None
 
 
 def _run_plain(answers: SlotPool, plain: PlainTests, code: str, limits: Limits) -> Tally:
-    with _load(answers, code, limits) as session:
+    with _load(answers, code, limits, at_once=True) as session:
         report = plain.run(session)
         ending = session.finish()
     ended = describe(ending, limits)

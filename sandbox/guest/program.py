@@ -32,7 +32,7 @@ from collections.abc import Callable, Sequence
 from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
-from . import command, kernel, landlock, serve, tester, values, view  # noqa: TID251
+from . import command, kernel, landlock, queueing, serve, tester, values, view  # noqa: TID251
 from .nursery import BYTES  # noqa: TID251
 from .steps import AT_FDCWD, Steps  # noqa: TID251
 
@@ -59,12 +59,28 @@ def plan(settings: Any, request: dict[str, Any], received: Sequence[int], status
     flags = kernel.PER_PROGRAM if settings.namespaces else 0
     nursery = settings.nursery
     steps = nursery.steps(flags) if nursery else Steps(flags)
+    if not stays(settings, request):
+        _use_all_processors(steps)
     _arrange_descriptors(steps, received, status)
     _confine(steps, settings, request, _lowest_free(len(received)))
     steps.add("write", STATUS_FD, b"k", 1)
     if nursery:  # the last, since the steps lie there
         steps.add("munmap", nursery.address, BYTES)
     return steps.seal()
+
+
+def stays(settings: Any, request: dict[str, Any]) -> bool:
+    """Whether the child starts on the zygote's processor alone, and `watch` lets it go.
+
+    That is for those who talk with the host, or with each other. Other programs never see it.
+    """
+    return bool(settings.namespaces) and request["role"] in ("session", "tester")
+
+
+def _use_all_processors(steps: Steps) -> None:
+    mask = sum(1 << number for number in queueing.PROCESSORS)
+    size = 8 * (mask.bit_length() // 64 + 1)
+    steps.add("sched_setaffinity", 0, size, mask.to_bytes(size, "little"))
 
 
 def _arrange_descriptors(steps: Steps, received: Sequence[int], status: int) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 _NANO = 1e-9
 _WORTH_A_LOOK = 1_000_000  # nanoseconds of waiting within one interval
+PROCESSORS = frozenset(os.sched_getaffinity(0))  # what programs may use, before we stay on one
 
 
 class Waits:
@@ -64,12 +65,12 @@ class Waits:
 
 def waits_by_choice(pids: Iterable[int]) -> bool:
     """Whether a thread of the processes asked for less of the processors than this process gets."""
-    own = os.getpriority(os.PRIO_PROCESS, 0), len(os.sched_getaffinity(0))
+    own = os.getpriority(os.PRIO_PROCESS, 0)
     for pid in pids:
         with contextlib.suppress(OSError):
             for thread in map(int, os.listdir(f"/proc/{pid}/task")):
                 nice = os.getpriority(os.PRIO_PROCESS, thread)
-                if nice > own[0] or len(os.sched_getaffinity(thread)) < own[1]:
+                if nice > own or len(os.sched_getaffinity(thread)) < len(PROCESSORS):
                     return True
     return False
 

@@ -30,13 +30,13 @@ _NUMBERS = {
         "write": 1, "close": 3, "clone": 56, "chdir": 80, "setsid": 112, "setresuid": 117,
         "setresgid": 119, "capset": 126, "prctl": 157, "mount": 165, "openat": 257, "munmap": 11,
         "dup3": 292, "prlimit64": 302, "close_range": 436, "landlock_create_ruleset": 444,
-        "landlock_add_rule": 445, "landlock_restrict_self": 446,
+        "landlock_add_rule": 445, "landlock_restrict_self": 446, "sched_setaffinity": 203,
     },
     "aarch64": {
         "write": 64, "close": 57, "clone": 220, "chdir": 49, "setsid": 157, "setresuid": 147,
         "setresgid": 149, "capset": 91, "prctl": 167, "mount": 40, "openat": 56, "dup3": 24,
         "munmap": 215, "prlimit64": 261, "close_range": 436, "landlock_create_ruleset": 444,
-        "landlock_add_rule": 445, "landlock_restrict_self": 446,
+        "landlock_add_rule": 445, "landlock_restrict_self": 446, "sched_setaffinity": 122,
     },
 }.get(_MACHINE, {})
 # fmt: on

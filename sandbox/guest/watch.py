@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import cgroup  # noqa: TID251
-from .queueing import Waits  # noqa: TID251
+from .queueing import PROCESSORS, Waits  # noqa: TID251
 
 _TICK, _LEAST = 0.05, 0.002
+_STAY = 0.005  # `rlvr.sandbox.staying.SECONDS`
+_PASSES = 20
 _BUSY = 0.25  # the share of its time that a program has to wait for the machine to be to blame
 _PAGE = os.sysconf("SC_PAGESIZE")
 _HERTZ = os.sysconf("SC_CLK_TCK")
@@ -41,11 +43,21 @@ def watch(
     control: Any,
     host: int,
     group: cgroup.Group | None,
+    stays: bool = False,
 ) -> tuple[str | None, float, float]:
     """Wait until the program ends, and kill it where it goes too far.
 
     Memory is polled where no control group holds it, and the end where there is no pidfd: gVisor
     has none (-1).
+
+    Args:
+        pid: of the program.
+        pidfd: the same.
+        request: its limits.
+        control: to the host.
+        host: a pidfd of it.
+        group: the program's control group.
+        stays: whether the program is on our processor alone, until it has run for `_STAY` seconds.
 
     Returns:
         What it was killed for (`wall`, `cpu`, `memory`, `load`, `host`, or None), the CPU seconds
@@ -57,7 +69,7 @@ def watch(
     for fd in (pidfd, control.fileno(), host):
         if fd >= 0:
             poll.register(fd, select.POLLIN)
-    tick = _TICK if pidfd >= 0 else _LEAST
+    tick = _STAY if stays else _TICK if pidfd >= 0 else _LEAST
     held = group is not None and "memory cgroup" in group.names
     cpu = 0.0
     cpu_before = group.cpu_seconds() if group else 0.0
@@ -69,6 +81,9 @@ def watch(
             os._exit(0)
         if pidfd in events or (pidfd < 0 and _has_ended(pid)):
             break
+        if stays:
+            _let_go()
+            stays, tick = False, _TICK
         tick = min(_TICK, 2 * tick)
         if control.fileno() in events:
             if not control.recv(16):
@@ -85,6 +100,23 @@ def watch(
     if killed is not None:
         os.kill(pid, signal.SIGKILL)  # it was not waited for yet: the number is still its own
     return killed, cpu, waits.seconds
+
+
+def _let_go() -> None:
+    """Let the program use all processors, once: again until nothing that it starts is missed."""
+    ours = os.sched_getaffinity(0)
+    if len(ours) == len(PROCESSORS):
+        return
+    for _ in range(_PASSES):
+        held = 0
+        for pid in descendants(os.getpid()):
+            with contextlib.suppress(OSError):
+                for thread in map(int, os.listdir(f"/proc/{pid}/task")):
+                    if os.sched_getaffinity(thread) == ours:
+                        os.sched_setaffinity(thread, PROCESSORS)
+                        held += 1
+        if not held:
+            return
 
 
 def _starves(group: cgroup.Group, request: dict[str, Any]) -> bool:

@@ -39,6 +39,7 @@ from . import (  # noqa: TID251
     kernel,
     landlock,
     program,
+    queueing,
     rehearsal,
     scratch,
     seccomp,
@@ -88,7 +89,7 @@ _WARM = [
 ]
 
 
-_NOT_IN_A_PLAN = {"wall_seconds": 0, "clock_seconds": 0, "output_bytes": 0}
+_NOT_IN_A_PLAN = {"processor": 0, "wall_seconds": 0, "clock_seconds": 0, "output_bytes": 0}
 
 
 class Settings:
@@ -109,6 +110,7 @@ class Settings:
         self.scratch = ""  # where programs write that have no /tmp of their own
         self.nursery: Nursery | None = None
         self._latest: Steps | None = None
+        self._processors = queueing.PROCESSORS
         self._confined = False
         self._plans: dict[tuple[Any, ...], Steps] = {}
         self._said, said = os.pipe()
@@ -156,6 +158,15 @@ class Settings:
         if pid == 0:
             program.fail(failed)
         return pid, self._latest.pidfd
+
+    def follow(self, processor: int) -> None:
+        """Stay where the host's thread does (`rlvr.sandbox.staying`); -1 is anywhere."""
+        wanted = queueing.PROCESSORS & {processor} or queueing.PROCESSORS
+        if wanted != self._processors:
+            self._processors = wanted
+            for pid in (0, self.nursery.pid) if self.nursery else (0,):
+                with contextlib.suppress(OSError):
+                    os.sched_setaffinity(pid, wanted)
 
     def progress(self) -> str:
         """What a child that has ended said on its way; no program can write there."""
@@ -462,12 +473,14 @@ def _one_program(
     settings: Settings,
 ) -> dict[str, Any]:
     started = time.monotonic()
+    settings.follow(request["processor"])
     if settings.group:
         settings.group.begin(request["memory_bytes"], request["processes"])
     pid, pidfd = settings.bear(request, received)
     for fd in received:
         os.close(fd)
-    killed, seen, waited = watch.watch(pid, pidfd, request, control, host, settings.group)
+    stays = program.stays(settings, request)
+    killed, seen, waited = watch.watch(pid, pidfd, request, control, host, settings.group, stays)
     _, status, usage = os.wait4(pid, 0)
     if pidfd >= 0:
         os.close(pidfd)
