@@ -29,6 +29,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from types import CodeType, ModuleType
 from typing import Any, NoReturn
 
@@ -326,18 +327,23 @@ def _exit_code(code: Any) -> int:
     return 1
 
 
+def standard_streams(stdin: int, stdout: int, stderr: int) -> Sequence[TextIOWrapper]:
+    """Streams as a Python process has them, on these descriptors, which they do not own."""
+    # closefd=False as Python itself does: closing sys.stdout leaves descriptor 1 open.
+    return (
+        open(stdin, encoding="utf-8", errors="surrogateescape", closefd=False),
+        open(stdout, "w", encoding="utf-8", errors="surrogateescape", closefd=False),
+        open(stderr, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False),
+    )
+
+
 def _make_standard_streams() -> None:
     """As Python makes them for pipes: streams remember whether what they read could seek."""
     read, write = os.pipe()
     kept = [(number, os.dup(number)) for number in (0, 1, 2)]
     for number in (0, 1, 2):
         os.dup2(read if number == 0 else write, number)
-    # closefd=False as Python itself does: closing sys.stdout leaves descriptor 1 open.
-    sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-    sys.stderr = open(  # noqa: SIM115
-        2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
-    )
+    sys.stdin, sys.stdout, sys.stderr = standard_streams(0, 1, 2)
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
     for number, fd in kept:
         os.dup2(fd, number)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import marshal
 import os
+import sys
 from types import ModuleType
 
-from . import asserts, remote, serve, suite, values  # noqa: TID251
+from . import asserts, program, remote, serve, suite, values  # noqa: TID251
 
 _TIMES = 20
 _SOURCE = b'''
@@ -59,10 +60,42 @@ def check(candidate):
 """
 
 
+_PROGRAM = """
+import sys
+n = int(input())
+numbers = list(map(int, input().split()))
+print(sum(i * i for i in range(n)))
+print(n, *numbers, sep=", ")
+print(f"{n / 7:.2f}", file=sys.stderr)
+for line in sys.stdin:
+    sys.stdout.write(line.strip() + "\\n")
+sys.stdout.flush()
+"""
+
+
 def rehearse() -> None:
-    """Load and call a program, and judge one, as sessions and testers do."""
+    """Load and call a program, and judge one, as sessions and testers do; run one that reads and
+    writes.
+    """
+    for _ in range(_TIMES):
+        _program()
     _session()
     _tester()
+
+
+def _program() -> None:
+    kept = sys.stdin, sys.stdout, sys.stderr
+    read, write = os.pipe()
+    output, errors = os.pipe()
+    os.write(write, b"3\n1 2 3\nmore\n")
+    os.close(write)
+    try:
+        sys.stdin, sys.stdout, sys.stderr = program.standard_streams(read, errors, errors)
+        exec(compile(_PROGRAM, "rehearsal", "exec"), {})  # noqa: S102 - our own
+    finally:
+        sys.stdin, sys.stdout, sys.stderr = kept
+        for fd in (read, output, errors):
+            os.close(fd)
 
 
 def _session() -> None:

@@ -426,6 +426,7 @@ def _settle(settings: Settings) -> None:
     """Last, before programs are copied from this process: its memory is as they find it."""
     gc.collect()
     compact.fill_holes()
+    compact.merge_mappings()
     gc.freeze()
     settings.own_bytes = watch.own_address_space()
 

@@ -30,3 +30,30 @@ def _pages(fill: bool) -> int:
 def test_new_objects_lie_on_few_pages_once_holes_are_filled() -> None:
     assert _pages(fill=False) > 200
     assert _pages(fill=True) < 20  # 300 of 112 bytes need 9
+
+
+MERGE = """
+import math, os, subprocess, sys
+from rlvr.sandbox.guest import compact
+
+def mappings(access):
+    with open("/proc/self/maps") as file:
+        return [line for line in file if line.split()[1] == access and "/" in line]
+
+before = len(mappings("r--p")), len(mappings("r-xp")), mappings("rw-p")
+compact.merge_mappings()
+after = len(mappings("r--p")), len(mappings("r-xp")), mappings("rw-p")
+assert after[0] <= before[0] - before[1], (before, after)  # one at least for each that runs
+assert after[1:] == before[1:], (before, after)  # what is written to cannot be executed
+import sqlite3, ssl  # more libraries, and what was there still works
+assert math.sqrt(4) == 2 and subprocess.run(["true"]).returncode == 0
+compact.merge_mappings()
+print("done")
+"""
+
+
+def test_each_library_is_one_mapping_to_read_and_execute() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MERGE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "done\n", done.stderr
