@@ -313,7 +313,10 @@ def observe(sandbox: LocalSandbox, all_launchers: set[int]) -> dict[str, float]:
         "host mounts": _lines("/proc/self/mountinfo", but="docker"),
         "zygote mounts": max((_lines(f"/proc/{pid}/mountinfo") for pid in zygotes), default=0),
         "control groups": sum(
-            group.name.startswith(ours) for group in Path("/sys/fs/cgroup").rglob("rlvr-*")
+            name.startswith(ours)
+            # Not `rglob`, which minds the groups that others remove meanwhile.
+            for _, folders, _ in os.walk("/sys/fs/cgroup")
+            for name in folders
         ),
         "temporary files": len(os.listdir(tempfile.gettempdir())),
         "System V objects": _lines("/proc/sysvipc/shm") + _lines("/proc/sysvipc/sem"),
