@@ -65,6 +65,7 @@ def test_a_pattern_is_learned_and_the_policy_can_be_loaded(
 def environment(tmp_path: Path, **changes: object) -> SupervisedConfig:
     values = settings("sft", "", tmp_path / "run", **changes)
     values.pop("data")
+    values.pop("completion_column")  # it is of data
     values.setdefault("environment", {"name": "arithmetic", "split": "train", "size": 30})
     made = parse_config(values, "test")
     assert isinstance(made, SupervisedConfig)
