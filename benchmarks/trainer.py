@@ -19,7 +19,7 @@ step, which is the model and the libraries. Each setting runs on both sides: `fa
 of the longest at a time, all activations kept), `default` (8 rows and gradient checkpointing, which
 are TRL's defaults) and `small` (one row, checkpointing). TRL's chunked log-probabilities are always
 on; its `use_liger_kernel` wants Triton, and so a GPU. Weights, gradients and AdamW's state are
-float32 on both sides, 16 bytes a weight: 0.9 GiB of the large shape that no setting saves.
+float32 on both sides, 16 bytes a weight: 0.8 GiB of the large shape that no setting saves.
 """
 
 from __future__ import annotations
