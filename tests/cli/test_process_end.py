@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = r"""
 import atexit, runpy, sys
 from os import write
@@ -28,6 +30,7 @@ runpy.run_module("rlvr", run_name="__main__")
 LAUNCHED = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
 
 
+@pytest.mark.slow
 def test_gloo_sees_no_interpreter_going_down() -> None:
     """gloo's threads may need the interpreter when they free what they hold: they have it."""
     for environment, ends in (({}, "at exit\ntaken down\n"), (LAUNCHED, "at exit\n")):

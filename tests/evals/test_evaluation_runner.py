@@ -135,6 +135,7 @@ def test_ctrl_c_waits_for_no_verdict_and_keeps_the_finished_parts(
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.slow
 def test_kill_minus_9_and_resume_gives_the_rollouts_of_an_uninterrupted_run(
     whole: Path, tmp_path: Path
 ) -> None:

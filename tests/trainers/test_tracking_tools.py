@@ -156,6 +156,7 @@ class Broken:
         raise AssertionError("closed after it failed")
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_is_named_once_and_the_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

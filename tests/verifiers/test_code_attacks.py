@@ -62,6 +62,7 @@ def test_tests_that_run_what_an_answer_returns_are_no_strong_ones(tests) -> None
     assert judge("def f(x): return 4", asserts("assert f(1) == eval('2 + 2')")).is_correct
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "tests"),
     [
